@@ -1,0 +1,125 @@
+"""Stage assemble: the tokens of one ROI become its ``Embedding``: stitched, cropped, merged, georeferenced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed_core.card import Shape
+from rs_embed_core.embedding import (
+    Embedding,
+    EmbeddingMeta,
+    EncoderInfo,
+    FrameCount,
+    Source,
+    georeference,
+)
+from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.plan import Plan, recipe
+from rs_embed_core.prepared import ChipInfo
+from rs_embed_core.tiling import crop_cells, merge_max, merge_mean, stitch
+from rs_embed_core.tokens import Tokens
+
+
+def assemble(
+    tokens: Sequence[Tokens],
+    plan: Plan,
+    info: ChipInfo,
+    encoder: EncoderInfo,
+    *,
+    timings_ms: Mapping[str, float] | None = None,
+) -> Embedding:
+    """The embedding of one ROI from the tokens of its samples, in the order of ``info.tiles``."""
+    data, grid = combine(tokens, plan, info)
+    meta = describe(plan, info, encoder, grid=grid, timings_ms=timings_ms or {})
+    if grid is None:
+        return Embedding(data, meta.to_dict())
+    return Embedding(georeference(data, grid, name=f"{meta.model}-{meta.variant}"), meta.to_dict())
+
+
+def combine(
+    tokens: Sequence[Tokens], plan: Plan, info: ChipInfo
+) -> tuple[NDArray[np.float32], Grid | None]:
+    """The numbers of one ROI: ``(D,)`` and None, or ``(D, h, w)`` and the cells' place."""
+    pooled = plan.ask.output.mode == "pooled"
+    if info.layout is None:
+        data = tokens[0].data
+        return data, None if pooled else _cell_grid(plan, info, tokens[0].cells)
+    if pooled:
+        window = None if plan.roi == FULL_WINDOW else plan.roi
+        areas = [info.layout.owned_area(tile, window) for tile in info.tiles]
+        merge = merge_mean if plan.ask.output.pooling == "mean" else merge_max
+        return merge([token.data for token in tokens], areas), None
+    whole = stitch([token.data for token in tokens], info.layout)
+    cells = (whole.shape[1], whole.shape[2])
+    r0, r1, c0, c1 = crop_cells(*cells, plan.roi)
+    return np.ascontiguousarray(whole[:, r0:r1, c0:c1]), _cell_grid(plan, info, cells)
+
+
+def _cell_grid(plan: Plan, info: ChipInfo, cells: tuple[int, int]) -> Grid:
+    """Where the kept cells are: ``cells`` cover the chip evenly, and the ROI's window was cut from them."""
+    shape = _shape(plan)
+    covered = info.grid
+    if info.layout is None:
+        covered = info.grid.crop(*shape.extent(info.grid.height, info.grid.width))
+    whole = covered.with_shape(*cells)
+    if plan.roi == FULL_WINDOW:
+        return whole
+    return whole.crop(*crop_cells(*cells, plan.roi))
+
+
+def _shape(plan: Plan) -> Shape:
+    return recipe(plan.ask).input.shape_for(dict(plan.selection.options))
+
+
+def describe(
+    plan: Plan,
+    info: ChipInfo,
+    encoder: EncoderInfo,
+    *,
+    grid: Grid | None,
+    timings_ms: Mapping[str, float],
+) -> EmbeddingMeta:
+    """The provenance of one result."""
+    ask, read = plan.ask, plan.fetch
+    pooled = ask.output.mode == "pooled"
+    source = Source(
+        provider=info.provider,
+        collection=info.collection,
+        bands=info.bands,
+        scale_m=read.grid.transform[0],
+        composite=read.composite,
+        cloudy_pct=read.cloudy_pct,
+        fill_value=read.fill_value,
+        acquisitions=info.acquisitions,
+        facts=info.facts,
+    )
+    return EmbeddingMeta(
+        model=plan.selection.model,
+        variant=plan.selection.variant,
+        modality=plan.selection.modality,
+        source=source,
+        window=plan.window,
+        temporal_mode="range" if ask.temporal is None else ask.temporal.mode,
+        roi=() if plan.spatial is None else tuple(plan.spatial.to_dict().items()),
+        image_size=_shape(plan).image_size,
+        output=ask.output.mode,
+        pooling=_pooling_name(plan, info) if pooled else None,
+        grid=grid,
+        frames=FrameCount(len(read.frames), info.frames, info.empty_frames),
+        prepare=info.prep,
+        encoder=encoder,
+        notices=info.notices,
+        timings_ms=tuple(timings_ms.items()),
+        options=plan.selection.options,
+    )
+
+
+def _pooling_name(plan: Plan, info: ChipInfo) -> str:
+    """``mean`` or ``max``; the cells of a rectangular ROI are reported as the reference does."""
+    cells = recipe(plan.ask).card.roi_pooling == "cells"
+    if plan.roi != FULL_WINDOW and info.layout is None and cells:
+        return f"roi_grid_{plan.ask.output.pooling}"
+    return plan.ask.output.pooling

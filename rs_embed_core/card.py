@@ -1,0 +1,298 @@
+"""``ModelCard`` and its parts: everything static about a model family, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rs_embed_core.errors import InvalidInput, JSONValue, UnknownOption, Unsupported
+from rs_embed_core.preprocessing.chain import Chain
+from rs_embed_core.preprocessing.side_inputs import SideInput
+from rs_embed_core.preprocessing.time import Frames, SingleFrame
+from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue
+from rs_embed_core.weights import HubFile
+
+type Options = Mapping[str, OptionValue]
+type Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of ``model_config``.
+
+    Attributes:
+        role: who reads it: the preparation (``prepare``, also frames and shape), the network's constructor
+            (``build``) or its forward (``forward``).
+    """
+
+    name: str
+    default: OptionValue
+    doc: str
+    role: Literal["prepare", "build", "forward"]
+    choices: tuple[OptionValue, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def check(self, value: OptionValue, model: str) -> OptionValue:
+        """The value in the option's own type.
+
+        Raises:
+            UnknownOption: not a value that this option takes.
+        """
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind is str and isinstance(value, str):
+            value = value.lower()
+        ok = type(value) is kind
+        ok = ok and (not self.choices or value in self.choices)
+        if ok and isinstance(value, int | float):
+            ok = (self.minimum is None or value >= self.minimum) and (
+                self.maximum is None or value <= self.maximum
+            )
+        if not ok:
+            msg = f"model_config {self.name}={value!r} is not possible for {model}."
+            raise UnknownOption(msg, hint=f"{self.name} is {self.takes}.", context={"option": self.name})
+        return value
+
+    @property
+    def takes(self) -> str:
+        """The values it takes, in words."""
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        limits = [f">= {self.minimum:g}"] if self.minimum is not None else []
+        limits += [f"<= {self.maximum:g}"] if self.maximum is not None else []
+        return " ".join([_JSON_TYPES[type(self.default)], *limits])
+
+    def schema(self) -> dict[str, JSONValue]:
+        """The option as JSON Schema."""
+        out: dict[str, JSONValue] = {
+            "type": _JSON_TYPES[type(self.default)],
+            "default": self.default,
+            "description": self.doc,
+        }
+        if self.choices:
+            out["enum"] = list(self.choices)
+        if self.minimum is not None:
+            out["minimum"] = self.minimum
+        if self.maximum is not None:
+            out["maximum"] = self.maximum
+        return out
+
+
+_JSON_TYPES: Mapping[type, str] = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The pixels a network takes, and how its token grid lies on a chip.
+
+    Attributes:
+        image_size: side of the input; the tile size. For ``native`` the largest side taken as it is.
+        patch_size: pixels of the input behind one token.
+        fit: how a chip that is not square meets the network: ``pad`` to a square (the token grid covers the
+            padding too), ``stretch``, ``crop`` the long ends, or ``native`` (any shape up to ``image_size``).
+    """
+
+    image_size: int
+    patch_size: int
+    fit: Literal["pad", "stretch", "crop", "native"] = "pad"
+
+    def extent(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Rows and columns ``(row0, row1, col0, col1)`` of a chip that the token grid covers evenly."""
+        if self.fit in ("stretch", "native") or height == width:
+            return 0.0, float(height), 0.0, float(width)
+        side = max(height, width) if self.fit == "pad" else min(height, width)
+        top, left = (height - side) / 2, (width - side) / 2
+        if self.fit == "pad":  # the odd pixel of padding goes to the bottom and the right
+            top, left = float(-((side - height) // 2)), float(-((side - width) // 2))
+        return top, top + side, left, left + side
+
+
+@dataclass(frozen=True)
+class Input:
+    """One modality that a model accepts, and how its pixels are prepared.
+
+    Attributes:
+        bands: names in the order the network wants.
+        other_bands: what a caller may give instead: nothing (``exact``), any of ``bands`` in any order
+            (``subset``), or anything (``any``).
+        chain: the steps from sensor values to the network's ``image``, or a function of the options.
+    """
+
+    modality: str
+    collection: str
+    bands: tuple[str, ...]
+    shape: Shape | Callable[[Options], Shape]
+    chain: Chain | Callable[[Options], Chain]
+    time: SingleFrame | Frames = field(default_factory=SingleFrame)
+    side_inputs: tuple[SideInput, ...] = ()
+    other_bands: Literal["exact", "subset", "any"] = "exact"
+    scale_m: float = 10
+    cloudy_pct: int | None = 30
+    composite: Literal["median", "mosaic"] = "median"
+    fill_value: float = 0.0
+
+    def chain_for(self, options: Options) -> Chain:
+        """The steps under these options."""
+        return self.chain if isinstance(self.chain, Chain) else self.chain(options)
+
+    def shape_for(self, options: Options) -> Shape:
+        """The shape under these options."""
+        return self.shape if isinstance(self.shape, Shape) else self.shape(options)
+
+    def check_bands(self, bands: tuple[str, ...], model: str) -> None:
+        """Refuse bands that the network cannot take.
+
+        Raises:
+            InvalidInput: wrong count, order or names.
+        """
+        wanted = ", ".join(self.bands)
+        context: dict[str, JSONValue] = {"bands": list(bands), "expected": list(self.bands)}
+        if self.other_bands == "exact" and bands != self.bands:
+            msg = f"{model} got the {len(bands)} bands {', '.join(bands)}."
+            raise InvalidInput(msg, hint=f"It takes exactly {wanted}, in this order.", context=context)
+        if self.other_bands == "subset" and not set(bands) <= set(self.bands):
+            strange = ", ".join(band for band in bands if band not in self.bands)
+            msg = f"{model} knows no band {strange}."
+            raise InvalidInput(msg, hint=f"It takes any of {wanted}.", context=context)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One size or release of a family: arguments of the network's constructor, and its weights."""
+
+    dim: int
+    build: tuple[tuple[str, OptionValue], ...] = ()
+    weights: HubFile | None = None
+    parameters_m: float | None = None
+    aliases: tuple[str, ...] = ()
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another name for a model, which may stand for a variant or a modality of it."""
+
+    name: str
+    variant: str | None = None
+    modality: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a family a request uses: names only, so it is hashable and cheap to send."""
+
+    model: str
+    variant: str
+    modality: str
+    options: ModelConfig
+
+    @property
+    def encoder(self) -> str:
+        """The name of the encoder deployment: model and variant."""
+        return f"{self.model}-{self.variant}".replace("_", "-")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything static about a model family.
+
+    Attributes:
+        network: ``module:function`` that builds the torch module; not imported before a model is loaded.
+        build: constructor arguments from variant, options and array shapes, where ``Variant.build`` and the
+            ``build`` options do not say it all.
+        roi_pooling: the vector of a rectangular ROI: the mean or max of its ``cells``, or the published
+            ``head`` on the fetched square (for models whose head has its own dimension).
+        notes: differences from the reference or the authors, for ``describe_model``.
+    """
+
+    id: str
+    title: str
+    summary: str
+    inputs: tuple[Input, ...]
+    variants: Mapping[str, Variant]
+    default_variant: str
+    network: str
+    paper: str
+    code: str
+    licence_code: str
+    licence_weights: str
+    aliases: tuple[Alias, ...] = ()
+    options: tuple[Option, ...] = ()
+    build: Callable[[Variant, Options, Shapes], Mapping[str, OptionValue]] | None = None
+    roi_pooling: Literal["cells", "head"] = "cells"
+    default_window: tuple[str, str] = ("2022-06-01", "2022-09-01")
+    config_aliases: Callable[[ModelConfig], ModelConfig] | None = None
+    notes: tuple[str, ...] = ()
+
+    def input(self, modality: str) -> Input:
+        """The input of a modality that ``select`` has accepted."""
+        return next(entry for entry in self.inputs if entry.modality == modality)
+
+    def select(self, ask: Ask, alias: Alias | None = None) -> Selection:
+        """Resolve variant, modality and options of a request.
+
+        Raises:
+            UnknownOption: a key, value, variant or modality that the card does not declare.
+            Unsupported: the alias stands for another modality or variant than the one asked for.
+        """
+        config = dict(self.config_aliases(ask.model_config) if self.config_aliases else ask.model_config)
+        variant = self._variant(config.pop("variant", None), alias)
+        modality = self._modality(ask.modality, alias)
+        known = {option.name: option for option in self.options}
+        if unknown := sorted(set(config) - set(known)):
+            msg = f"{self.id} has no model_config key {', '.join(unknown)}."
+            hint = "Known: " + "; ".join(
+                [f"variant ({', '.join(self.variants)})", *(f"{o.name} ({o.takes})" for o in self.options)]
+            )
+            raise UnknownOption(msg, hint=hint, context={"unknown": unknown, "known": ["variant", *known]})
+        values = tuple(
+            (name, option.check(config[name], self.id) if name in config else option.default)
+            for name, option in known.items()
+        )
+        return Selection(self.id, variant, modality, values)
+
+    def _variant(self, asked: OptionValue | None, alias: Alias | None) -> str:
+        implied = alias.variant if alias else None
+        if asked is None:
+            return implied or self.default_variant
+        name = str(asked).lower().replace("-", "_")
+        for key, variant in self.variants.items():
+            if name == key or name in variant.aliases:
+                if implied and key != implied:
+                    msg = f"{alias.name if alias else self.id} stands for variant {implied}, not {key}."
+                    raise Unsupported(msg, hint=f"Ask for {self.id} instead.")
+                return key
+        msg = f"{self.id} has no variant {asked!r}."
+        hint = f"Variants are {', '.join(self.variants)}."
+        raise UnknownOption(msg, hint=hint, context={"known": list(self.variants)})
+
+    def _modality(self, asked: str | None, alias: Alias | None) -> str:
+        implied = alias.modality if alias else None
+        known = [entry.modality for entry in self.inputs]
+        if asked is None:
+            return implied or known[0]
+        name = asked.lower()
+        if name not in known:
+            msg = f"{self.id} has no modality {asked!r}."
+            hint = f"Modalities are {', '.join(known)}."
+            raise UnknownOption(msg, hint=hint, context={"known": list(known)})
+        if implied and name != implied:
+            msg = f"{alias.name if alias else self.id} stands for modality {implied}, not {name}."
+            raise Unsupported(msg, hint=f"Ask for {self.id} instead.")
+        return name
+
+    def params(self, selection: Selection) -> ModelConfig:
+        """The options that the network's forward takes."""
+        roles = {option.name for option in self.options if option.role == "forward"}
+        return tuple((name, value) for name, value in selection.options if name in roles)
+
+    def build_arguments(self, selection: Selection, shapes: Shapes) -> dict[str, OptionValue]:
+        """The arguments of the network's constructor."""
+        variant, options = self.variants[selection.variant], dict(selection.options)
+        if self.build is not None:
+            return dict(self.build(variant, options, shapes))
+        roles = {option.name for option in self.options if option.role == "build"}
+        return dict(variant.build) | {name: value for name, value in options.items() if name in roles}

@@ -1,0 +1,175 @@
+"""Locate weights, verify them, rename their keys and load them strictly.
+
+A silent partial load is a wrong answer: a missing key, an extra key that the card does not list, a shape that
+does not fit or a wrong hash is a ``CheckpointError`` that names it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib
+import logging
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rs_embed_core.embedding import CheckpointInfo
+from rs_embed_core.errors import CheckpointError
+from rs_embed_core.weights import HubFile
+
+_log = logging.getLogger(__name__)
+_SHOWN_KEYS = 5
+_CHUNK = 1 << 22
+
+type State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where weights come from: ``root`` (laid out ``<repo>/<file>``) wins, else the Hub at a pinned revision.
+
+    Attributes:
+        root: a directory of weights, for air-gapped machines and baked images.
+        offline: never ask the Hub; its local cache is still used.
+    """
+
+    root: Path | None = None
+    offline: bool = False
+    _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def locate(self, weights: HubFile) -> tuple[Path, str]:
+        """The local file and the revision it is from.
+
+        Raises:
+            CheckpointError: not there, and not to be had.
+        """
+        if self.root is not None:
+            path = Path(self.root) / weights.repo / weights.file
+            if path.is_file():
+                return path, weights.revision
+        return self._from_hub(weights)
+
+    def _from_hub(self, weights: HubFile) -> tuple[Path, str]:
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - a provider's SDK, slow to import
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+
+        try:
+            path = Path(
+                hf_hub_download(
+                    weights.repo, weights.file, revision=weights.revision, local_files_only=self.offline
+                )
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            msg = f"the weights {weights.repo}/{weights.file} (revision {weights.revision}) are not here."
+            where = "checkpoints.root" if self.root is None else str(self.root)
+            hint = (
+                f"Put the file at {where}/{weights.repo}/{weights.file}, or allow access to the Hugging Face "
+                f"Hub ({type(error).__name__})."
+            )
+            context: dict[str, str] = {"repo": weights.repo, "file": weights.file}
+            raise CheckpointError(msg, hint=hint, context={**context}) from error
+        parts = path.parts
+        commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else weights.revision
+        return path, commit
+
+    def load(self, weights: HubFile, network: nn.Module) -> CheckpointInfo:
+        """Fill the network from its file.
+
+        Raises:
+            CheckpointError: no file, a wrong hash, an unreadable file, or keys or shapes that do not fit.
+        """
+        path, revision = self.locate(weights)
+        digest = self._sha256(path)
+        if weights.sha256 is not None and digest != weights.sha256:
+            msg = f"{path} has the sha256 {digest}, not {weights.sha256}."
+            raise CheckpointError(msg, hint="The file is damaged or another release: fetch it again.")
+        fill(network, to_network_keys(read(path), weights), weights)
+        _log.info("weights loaded", extra={"repo": weights.repo, "file": weights.file, "sha256": digest})
+        return CheckpointInfo(weights.repo, weights.file, revision, digest)
+
+    def _sha256(self, path: Path) -> str:
+        if path not in self._hashes:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+            self._hashes[path] = digest.hexdigest()
+        return self._hashes[path]
+
+
+def read(path: Path) -> Mapping[str, object]:
+    """The content of a ``safetensors`` or pickle file, tensors on the CPU; a pickle may hold tensors only.
+
+    Raises:
+        CheckpointError: not readable, or a pickle with code in it.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # noqa: PLC0415 - only where such a file is read
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        msg = f"{path} is not a readable checkpoint: {error}"
+        raise CheckpointError(msg, hint="Fetch the file again; only tensors are accepted.") from error
+    if not isinstance(content, Mapping):
+        msg = f"{path} holds a {type(content).__name__}, not a state dict."
+        raise CheckpointError(msg, hint="Give the published file.")
+    return content
+
+
+def to_network_keys(content: Mapping[str, object], weights: HubFile) -> State:
+    """The tensors of a published file under the network's own names."""
+    for wrapper in weights.wrappers:
+        inner = content.get(wrapper)
+        if isinstance(inner, Mapping):
+            content = inner
+    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    for prefix in weights.prefixes:
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    if weights.keep:
+        state = {
+            key.removeprefix(weights.keep): value
+            for key, value in state.items()
+            if key.startswith(weights.keep)
+        }
+    if weights.convert is not None:
+        module, name = weights.convert.split(":")
+        convert: Callable[[State], State] = vars(importlib.import_module(module))[name]
+        state = convert(state)
+    return state
+
+
+def fill(network: nn.Module, state: State, weights: HubFile) -> None:
+    """Load a state dict strictly; keys that match ``weights.unused`` are left out first.
+
+    Raises:
+        CheckpointError: missing or unexpected keys, or shapes that do not fit; the first few are named.
+    """
+    own = network.state_dict()
+    extra = [key for key in state if key not in own]
+    unused = {key for key in extra if any(fnmatch.fnmatch(key, pattern) for pattern in weights.unused)}
+    problems = [
+        ("missing", sorted(set(own) - set(state))),
+        ("unexpected", sorted(set(extra) - unused)),
+        ("misshapen", sorted(key for key in own if key in state and own[key].shape != state[key].shape)),
+    ]
+    if any(keys for _, keys in problems):
+        named = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems if keys)
+        msg = f"{weights.repo}/{weights.file} does not fit the network ({named})."
+        hint = f"Give the published file of revision {weights.revision}."
+        raise CheckpointError(msg, hint=hint, context={what: list(keys) for what, keys in problems})
+    network.load_state_dict({key: state[key] for key in own}, strict=True)
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(keys[:_SHOWN_KEYS])
+    return shown if len(keys) <= _SHOWN_KEYS else f"{shown}, ..."
+
+

@@ -1,0 +1,154 @@
+"""Pooled embeddings as GeoParquet 1.1: one row per ROI, polygon, vector and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rs_embed_core.embedding import Embedding
+from rs_embed_core.errors import InvalidInput, InvalidRequest, JSONValue
+from rs_embed_core.export import stac
+from rs_embed_core.geo import bounds_of, to_lonlat
+from rs_embed_core.specs.spatial import LONLAT, BBox, Spatial
+
+_VERSION = "1.1.0"
+_ROW_GROUP_BYTES = 128 * 2**20  # geoembeddings.org: row groups near 128 MB
+_ROW_OVERHEAD = 2048  # meta, polygon and box of a row, about
+_HILBERT_BITS = 24  # cells of about 2 m
+_COVERING = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_geoparquet(
+    path: str | Path,
+    embeddings: Sequence[Embedding],
+    spatials: Sequence[Spatial],
+    *,
+    indices: Sequence[int] | None = None,
+) -> Path:
+    """Write pooled embeddings and their ROIs, in Hilbert order.
+
+    Columns: ``index``, ``geometry`` (WKB, EPSG:4326), ``bbox``, ``embedding`` (float32, fixed size) and ``meta``
+    (JSON). The file's metadata has ``geo`` (GeoParquet) and ``emb`` (a STAC Collection).
+
+    Args:
+        path: of the file; its folder is made.
+        embeddings: of one model, asked in one way.
+        spatials: their ROIs, in the same order.
+        indices: where each was in the caller's list; None counts from 0.
+
+    Raises:
+        InvalidInput: grids, or vectors of several models or lengths.
+        InvalidRequest: lists of different lengths, or empty ones.
+    """
+    numbers = range(len(embeddings)) if indices is None else indices
+    if not embeddings or not len(embeddings) == len(spatials) == len(numbers):
+        msg = f"there are {len(embeddings)} embeddings, {len(spatials)} spatials and {len(numbers)} indices."
+        raise InvalidRequest(msg, hint="Give the same number of each, at least one.")
+    vectors = _vectors(embeddings)
+    boxes = np.array([_degrees(spatial) for spatial in spatials])  # [N, 4]
+    order = hilbert_order(boxes)
+    table = _table(
+        [embeddings[i] for i in order], vectors[order], boxes[order], np.asarray(numbers, np.int32)[order]
+    )
+    west, south, east, north = (float(v) for v in (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)))
+    extent = (west, south, east, north)
+    emb = stac.collection(embeddings[0].meta, extent, vectors.shape[1])
+    table = table.replace_schema_metadata({"geo": json.dumps(_geo(extent)), "emb": json.dumps(emb)})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = max(1, _ROW_GROUP_BYTES // (4 * vectors.shape[1] + _ROW_OVERHEAD))
+    # Byte stream split: vectors are noise to a dictionary, but the exponents of their floats compress.
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        row_group_size=rows,
+        use_dictionary=["meta"],
+        use_byte_stream_split=["embedding.list.element"],
+    )
+    return path
+
+
+def _vectors(embeddings: Sequence[Embedding]) -> NDArray[np.float32]:
+    """All vectors ``[N, D]``."""
+    shapes = {tuple(np.shape(embedding.data)) for embedding in embeddings}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        msg = f"the embeddings have the shapes {sorted(shapes)}."
+        raise InvalidInput(msg, hint="Give pooled vectors (OutputSpec.pooled()) of one model.")
+    models = {(str(e.meta.get("model")), str(e.meta.get("variant"))) for e in embeddings}
+    if len(models) != 1:
+        msg = f"the embeddings are of {len(models)} models: {sorted(models)}."
+        raise InvalidInput(msg, hint="Write one file per model and variant.")
+    return np.stack([np.asarray(embedding.data, np.float32) for embedding in embeddings])
+
+
+def _degrees(spatial: Spatial) -> stac.Extent:
+    """West, south, east, north of an ROI (a square in EPSG:3857 is a box in degrees)."""
+    if isinstance(spatial, BBox):
+        return spatial.minlon, spatial.minlat, spatial.maxlon, spatial.maxlat
+    bounds = bounds_of(spatial)
+    return *to_lonlat(bounds.west, bounds.south), *to_lonlat(bounds.east, bounds.north)
+
+
+def _table(
+    embeddings: Sequence[Embedding],
+    vectors: NDArray[np.float32],
+    boxes: NDArray[np.float64],
+    indices: NDArray[np.int32],
+) -> pa.Table:
+    polygons = shapely.box(*boxes.T)
+    covering = pa.StructArray.from_arrays([pa.array(boxes[:, k]) for k in range(4)], names=list(_COVERING))
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    return pa.table(
+        {
+            "index": pa.array(indices),
+            "geometry": pa.array(shapely.to_wkb(polygons), pa.binary()),
+            "bbox": covering,
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+            "meta": pa.array([json.dumps(embedding.meta) for embedding in embeddings], pa.string()),
+        }
+    )
+
+
+def _geo(extent: stac.Extent) -> dict[str, JSONValue]:
+    """The file's ``geo`` metadata (GeoParquet 1.1)."""
+    covering: dict[str, JSONValue] = {name: ["bbox", name] for name in _COVERING}
+    return {
+        "version": _VERSION,
+        "primary_column": "geometry",
+        "columns": {
+            "geometry": {
+                "encoding": "WKB",
+                "geometry_types": ["Polygon"],
+                "crs": CRS.from_user_input(LONLAT).to_json_dict(),
+                "bbox": list(extent),
+                "covering": {"bbox": covering},
+            }
+        },
+    }
+
+
+def hilbert_order(boxes: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The order of boxes ``[N, 4]`` (degrees) along a Hilbert curve over the world, by their centres."""
+    side = 2**_HILBERT_BITS
+    shares = ((boxes[:, :2] + boxes[:, 2:]) / 2 + (180.0, 90.0)) / (360.0, 180.0)
+    cells = np.clip((shares * side).astype(np.int64), 0, side - 1)
+    x, y = cells[:, 0].copy(), cells[:, 1].copy()
+    distance = np.zeros(len(boxes), np.int64)
+    step = side // 2
+    while step:  # from the largest quadrant to the smallest; x and y are turned with the curve
+        right, upper = ((x & step) > 0).astype(np.int64), ((y & step) > 0).astype(np.int64)
+        distance += step * step * ((3 * right) ^ upper)
+        turned, mirrored = upper == 0, (upper == 0) & (right == 1)
+        x[mirrored], y[mirrored] = side - 1 - x[mirrored], side - 1 - y[mirrored]
+        x[turned], y[turned] = y[turned], x[turned]
+        step //= 2
+    return np.argsort(distance, kind="stable")

@@ -1,0 +1,54 @@
+"""MOSAIKS: random convolutional features. No weights to fetch: the embedded default. Facts: golden/mosaiks/spec.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rs_embed_core.card import Input, ModelCard, Option, Options, Shape, Shapes, Variant
+from rs_embed_core.preprocessing.chain import Chain
+from rs_embed_core.preprocessing.fit import ShrinkTo
+from rs_embed_core.preprocessing.time import FirstFrame
+from rs_embed_core.preprocessing.values import Clip, FillMissing, Multiply
+from rs_embed_core.specs.request import OptionValue
+
+_CELL_PX = 8
+_FEATURES = 512
+
+
+def _build(variant: Variant, options: Options, shapes: Shapes) -> Mapping[str, OptionValue]:
+    """The filters depend on how many bands the image has."""
+    return {**dict(variant.build), "in_channels": shapes["image"][0], **options}
+
+
+CARD = ModelCard(
+    id="mosaiks",
+    title="MOSAIKS random convolutional features",
+    summary="Fixed random filters over any bands: no training, no weights, always available.",
+    paper="https://doi.org/10.1038/s41467-021-24638-z",
+    code="https://github.com/torchgeo/torchgeo",
+    licence_code="MIT",
+    licence_weights="none needed",
+    inputs=(
+        Input(
+            modality="s2",
+            collection="COPERNICUS/S2_SR_HARMONIZED",
+            bands=("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12"),
+            other_bands="any",
+            shape=Shape(256, patch_size=_CELL_PX, fit="native"),
+            chain=Chain(FillMissing(0.0), Clip(0, 10_000), Multiply(1e-4), ShrinkTo(256), FirstFrame()),
+        ),
+    ),
+    network="rs_embed_core.networks.rcf:build",
+    build=_build,
+    variants={
+        "gaussian": Variant(dim=_FEATURES, build=(("cell_px", _CELL_PX),), parameters_m=0.0, batch_size=64),
+    },
+    default_variant="gaussian",
+    options=(
+        Option("features", _FEATURES, "Length of the vector: half of it filters.", "build", minimum=2, maximum=8192),
+        Option("kernel_size", 3, "Side of a filter in pixels.", "build", minimum=1, maximum=15),
+        Option("bias", -1.0, "Added to every filter's response.", "build", minimum=-10, maximum=10),
+        Option("seed", 0, "Draws the filters; another seed is another embedding.", "build", minimum=0, maximum=2**31),
+    ),
+    notes=("The same seed gives the same filters on every machine and version (NumPy's frozen legacy stream).",),
+)

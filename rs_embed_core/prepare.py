@@ -1,0 +1,208 @@
+"""Stage prepare: a chip becomes the network's samples, exactly as the model was trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed_core.card import Shape
+from rs_embed_core.chip import Chip
+from rs_embed_core.embedding import PrepInfo
+from rs_embed_core.errors import NoImagery, RoiTooLarge
+from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.notice import Notice
+from rs_embed_core.plan import Plan, Recipe, recipe
+from rs_embed_core.preprocessing.shape import pad_edge, resample
+from rs_embed_core.prepared import ChipInfo, Prepared
+from rs_embed_core.preprocessing.side_inputs import Scene
+from rs_embed_core.sample import Array, Batch, Sample, View, collate
+from rs_embed_core.specs.output import InputPrepSpec
+from rs_embed_core.specs.request import Ask
+from rs_embed_core.tiling import TileLayout
+
+SYNTHETIC_NOTICE = Notice(
+    "synthetic_imagery", "The imagery is simulated (backend synthetic); the embedding describes no real place."
+)
+
+
+def prepare(chip: Chip, plan: Plan) -> Prepared:
+    """Turn a chip into samples.
+
+    Raises:
+        NoImagery: no pixel of the chip is valid.
+        RoiTooLarge: more tiles than ``input_prep.max_tiles_hard``.
+        InvalidInput: bands or values that the model cannot take.
+    """
+    started = time.perf_counter()
+    shared = recipe(plan.ask)
+    shared.input.check_bands(chip.bands, shared.card.id)
+    valid, notices = _holes(chip)
+    shape = shared.input.shape_for(dict(plan.selection.options))
+    layout, remarks = _layout(plan.ask.input_prep, shape, chip.grid)
+    data = chip.data
+    if layout is not None:
+        snapped = (layout.rows.length, layout.columns.length)
+        data = resample(data, snapped)
+        valid = None if valid is None else _resample_mask(valid, snapped)
+    kept = _kept_tiles(plan, layout)
+    sides = _side_inputs(chip, plan, shared)
+    chain = shared.input.chain_for(dict(plan.selection.options))
+    params = shared.card.params(plan.selection)
+    samples = []
+    for index, image, mask in _cut(data, valid, layout, kept):
+        raw = Sample({"image": image}, chip.bands, mask, params, _view(plan, shared, layout, index))
+        ready = chain(raw)
+        samples.append(replace(ready, arrays={**ready.arrays, **sides}))
+    info = _describe(chip, plan, shared, layout, kept)
+    extra = (*notices, *remarks, *samples[0].notices)
+    elapsed = 1e3 * (time.perf_counter() - started)
+    return Prepared(tuple(samples), replace(info, notices=(*info.notices, *extra), prepare_ms=elapsed))
+
+
+def _holes(chip: Chip) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
+    """The mask of pixels that are there, with non-finite ones taken out; None when all are."""
+    valid = chip.valid
+    if not np.isfinite(chip.data.sum(dtype=np.float64)):  # one pass; a non-finite pixel survives a sum
+        finite = np.isfinite(chip.data).all(axis=1)
+        valid = finite if valid is None else valid & finite
+    if valid is None:
+        return None, ()
+    missing = int(valid.size - np.count_nonzero(valid))
+    if missing == valid.size:
+        msg = f"all {missing} pixels of {chip.collection} are missing here."
+        raise NoImagery(msg, hint="Ask for a longer window, more cloud (cloudy_pct) or another place.")
+    if not missing:
+        return None, ()
+    text = f"{missing} of {valid.size} pixels were missing; the model's fill value stands in for them."
+    return valid, (Notice("missing_pixels", text),)
+
+
+def _layout(
+    spec: InputPrepSpec, shape: Shape, grid: Grid
+) -> tuple[TileLayout | None, tuple[Notice, ...]]:
+    """How the chip is cut; None for the plain path."""
+    if spec.mode == "resize":
+        return None, ()
+    tile = spec.tile_size or shape.image_size
+    layout = TileLayout.of(grid.height, grid.width, tile, spec.tile_snap_frac)
+    if spec.mode == "auto" and (layout.count == 1 or layout.count > spec.max_tiles):
+        return None, ()
+    if layout.count > spec.max_tiles_hard:
+        msg = f"the ROI needs {layout.count} tiles of {tile} pixels."
+        hint = f"At most {spec.max_tiles_hard}; ask for a smaller ROI, a larger scale_m, or input_prep resize."
+        raise RoiTooLarge(msg, hint=hint, context={"tiles": layout.count, "limit": spec.max_tiles_hard})
+    if layout.count > spec.max_tiles:
+        return layout, (Notice("many_tiles", f"The ROI took {layout.count} tiles of {tile} pixels."),)
+    return layout, ()
+
+
+def _resample_mask(valid: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A pixel is there if every pixel it is made of is."""
+    return resample(valid.astype(np.float32), size) >= 1 - 1e-6
+
+
+def _kept_tiles(plan: Plan, layout: TileLayout | None) -> tuple[int, ...]:
+    """Tiles that the answer needs: for a vector only those that own some of the ROI."""
+    if layout is None:
+        return (0,)
+    if plan.ask.output.mode == "grid" or plan.roi == FULL_WINDOW:
+        return tuple(range(layout.count))
+    return tuple(i for i in range(layout.count) if layout.owned_area(i, plan.roi) > 0)
+
+
+def _cut(
+    data: NDArray[np.float32],
+    valid: NDArray[np.bool_] | None,
+    layout: TileLayout | None,
+    kept: tuple[int, ...],
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_] | None]]:
+    """Yield index, pixels and mask of each tile, edges replicated to full size."""
+    if layout is None or layout.count == 1:
+        yield 0, data, valid
+        return
+    height, width = layout.rows.tile, layout.columns.tile
+    for index in kept:
+        y0, y1, x0, x1 = layout.tile_box(index)
+        image = pad_edge(data[..., y0:y1, x0:x1], height, width)
+        mask = None
+        if valid is not None:
+            mask = pad_edge(valid[..., y0:y1, x0:x1].astype(np.float32), height, width) > 0
+        yield index, image, mask
+
+
+def _view(plan: Plan, shared: Recipe, layout: TileLayout | None, index: int) -> View:
+    output = plan.ask.output
+    if layout is not None and layout.count > 1:
+        return View(output.mode, output.pooling, tile=(layout, index) if output.mode == "grid" else None)
+    window = None if plan.roi == FULL_WINDOW else plan.roi
+    head = window is None or shared.card.roi_pooling == "head"
+    return View(output.mode, output.pooling, head, window)
+
+
+def _side_inputs(chip: Chip, plan: Plan, shared: Recipe) -> dict[str, Array]:
+    if not shared.input.side_inputs:
+        return {}
+    scale_m = chip.grid.transform[0]
+    scene = Scene(chip.bands, chip.frames, *plan.centre, scale_m, dict(plan.selection.options))
+    return {side.name: side(scene) for side in shared.input.side_inputs}
+
+
+def _describe(
+    chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]
+) -> ChipInfo:
+    spec = plan.ask.input_prep
+    chain = shared.input.chain_for(dict(plan.selection.options))
+    prep = PrepInfo(
+        requested=spec.mode,
+        resolved="resize" if layout is None else "tile",
+        chain=chain.text,
+        digest=chain.digest,
+        input_hw=(chip.grid.height, chip.grid.width),
+        tiles=len(kept),
+        tile_size=None if layout is None else layout.rows.tile,
+    )
+    notices = list(plan.notices)
+    if chip.provider == "synthetic":
+        notices.append(SYNTHETIC_NOTICE)
+    if chip.empty_frames:
+        text = (
+            f"{len(chip.empty_frames)} of {len(chip.frames)} frames had no acquisition and took the composite "
+            "of the whole window."
+        )
+        notices.append(Notice("empty_frames", text))
+    if plan.roi != FULL_WINDOW and shared.card.roi_pooling == "head" and layout is None:
+        if plan.ask.output.mode == "pooled":
+            text = "The vector is the model's image vector of the square around the rectangular ROI."
+            notices.append(Notice("square_pooled", text))
+    return ChipInfo(
+        grid=chip.grid,
+        provider=chip.provider,
+        collection=chip.collection,
+        bands=chip.bands,
+        frames=len(chip.frames),
+        empty_frames=len(chip.empty_frames),
+        acquisitions=chip.acquisitions,
+        facts=chip.facts,
+        prep=prep,
+        layout=layout if layout is not None and layout.count > 1 else None,
+        tiles=kept,
+        notices=tuple(notices),
+        prepare_ms=0.0,
+    )
+
+
+def example(ask: Ask) -> Batch:
+    """A batch of one plausible sample, to warm a network up with: no imagery is read."""
+    shared = recipe(ask)
+    side = shared.input.shape_for(dict(shared.selection.options)).image_size
+    read = shared.read
+    grid = replace(read.grid, height=side, width=side)
+    ramp = np.linspace(200, 4200, side * side, dtype=np.float32).reshape(side, side)
+    shape = (len(read.frames), len(read.bands), side, side)
+    chip = Chip(np.broadcast_to(ramp, shape).copy(), grid, read.bands, read.frames, "example", read.collection)
+    resolved = Plan(ask, shared.selection, shared.window, replace(read, grid=grid))
+    return collate(prepare(chip, resolved).samples)

@@ -1,0 +1,87 @@
+"""Stage prepare: steps that bring an image to the network's height and width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rs_embed_core.preprocessing.shape import (
+    KernelName,
+    centre_crop,
+    pad_to_square,
+    resample,
+    resize_shorter_side,
+)
+from rs_embed_core.sample import Sample
+
+
+@dataclass(frozen=True)
+class PadToSquare:
+    """Pad a rectangle to a square by reflection (edge values where it is too thin to reflect)."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The square sample."""
+        height, width = sample.image.shape[-2:]
+        return sample if height == width else sample.with_image(pad_to_square(sample.image)[0])
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Stretch to ``size`` x ``size``, pixel areas aligned."""
+
+    size: int
+    kernel: KernelName = "bilinear"
+    antialias: bool = False
+    cubic_a: float = -0.75
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The resized sample."""
+        image = resample(
+            sample.image,
+            (self.size, self.size),
+            kernel=self.kernel,
+            antialias=self.antialias,
+            cubic_a=self.cubic_a,
+        )
+        return sample.with_image(image)
+
+
+@dataclass(frozen=True)
+class ShrinkTo:
+    """Shrink so that no side is longer than ``size``, keeping the aspect; smaller images stay as they are."""
+
+    size: int
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample, at most ``size`` long and wide."""
+        height, width = sample.image.shape[-2:]
+        longest = max(height, width)
+        if longest <= self.size:
+            return sample
+        scale = self.size / longest
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        return sample.with_image(resample(sample.image, size, antialias=True))
+
+
+@dataclass(frozen=True)
+class ResizeShorterSide8Bit:
+    """Pillow's bicubic resize of an 8-bit image so that the shorter side is ``size``, as torchvision calls it."""
+
+    size: int
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The resized sample, whole numbers 0..255."""
+        image = resize_shorter_side(
+            sample.image, self.size, kernel="bicubic", antialias=True, cubic_a=-0.5, eight_bit=True
+        )
+        return sample.with_image(image)
+
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """Cut the centre ``size`` x ``size``, with torchvision's rounding."""
+
+    size: int
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The cropped sample."""
+        return sample.with_image(centre_crop(sample.image, self.size))

@@ -1,0 +1,61 @@
+"""Stages plan and prepare: how a window becomes frames, and what an empty frame means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from rs_embed_core.chip import Period
+from rs_embed_core.sample import Sample
+from rs_embed_core.specs.request import OptionValue
+
+
+@dataclass(frozen=True)
+class SingleFrame:
+    """One composite of the whole window."""
+
+    at_most: int = 1
+    when_empty: Literal["keep"] = "keep"
+
+    def periods(self, window: Period, options: Mapping[str, OptionValue]) -> tuple[Period, ...]:
+        """The window itself."""
+        del options
+        return (window,)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Several composites.
+
+    Attributes:
+        count: how many frames a window gives under the card's options.
+        when_empty: a frame without any acquisition is given the whole-window composite (``backfill``).
+        at_most: what the network can take.
+    """
+
+    count: Callable[[Period, Mapping[str, OptionValue]], int]
+    at_most: int
+    when_empty: Literal["backfill"] = "backfill"
+
+    def periods(self, window: Period, options: Mapping[str, OptionValue]) -> tuple[Period, ...]:
+        """The frames of a window: as many equal parts as ``count`` says."""
+        return window.split(min(self.count(window, options), self.at_most))
+
+
+def stride_count(window: Period, *, days: int, at_most: int) -> int:
+    """Bins of ``days`` from the window's start, the last one cut at its end; at most ``at_most``.
+
+    golden/galileo/spec.md, "Provider input": a window of 92 days gives 4 bins of 30 days (the last of 2). Where
+    ``at_most`` bins would leave days uncovered the count is ``at_most`` too, so it is simply capped.
+    """
+    return max(1, min(at_most, -(-window.days // days)))
+
+
+@dataclass(frozen=True)
+class FirstFrame:
+    """Drop the time axis of a single-frame model: ``[1, C, H, W]`` to ``[C, H, W]``."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with ``image`` as ``[C, H, W]``."""
+        return sample.with_image(sample.image[0])

@@ -1,0 +1,44 @@
+"""The table of providers by name. Importing it loads no provider's SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rs_embed_core.errors import UnknownProvider
+from rs_embed_core.providers.base import Provider
+
+
+def _synthetic() -> Provider:
+    from rs_embed_core.providers.synthetic import SyntheticProvider  # noqa: PLC0415 - built on first use
+
+    return SyntheticProvider()
+
+
+_FACTORIES: dict[str, Callable[[], Provider]] = {"synthetic": _synthetic}
+_PROVIDERS: dict[str, Provider] = {}
+
+
+def register_provider(name: str, provider: Provider) -> None:
+    """Make ``backend=name`` read from ``provider`` in this process (replaces one of the same name)."""
+    _PROVIDERS[name] = provider
+
+
+def provider_names() -> list[str]:
+    """Names that ``get_provider`` knows, sorted."""
+    return sorted({*_FACTORIES, *_PROVIDERS})
+
+
+def get_provider(name: str) -> Provider:
+    """The provider of a name, built on first use.
+
+    Raises:
+        UnknownProvider: no such name; the hint lists the known ones.
+    """
+    if name not in _PROVIDERS:
+        if name not in _FACTORIES:
+            known = provider_names()
+            msg = f"there is no backend {name!r}."
+            hint = f"Backends are auto, {', '.join(known)}; register_provider() adds one."
+            raise UnknownProvider(msg, hint=hint, context={"known": list(known)})
+        _PROVIDERS[name] = _FACTORIES[name]()
+    return _PROVIDERS[name]

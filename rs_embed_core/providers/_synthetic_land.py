@@ -1,0 +1,229 @@
+"""Stage fetch, synthetic imagery: what covers the ground, as shares of classes per pixel, the same at all times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed_core.providers._synthetic_climate import Zone
+from rs_embed_core.providers._synthetic_fields import Axis, Bits, Floats, deviation, mix, smooth
+
+
+class Cover(IntEnum):
+    """Classes of land cover: the rows of ``Land.shares``."""
+
+    WATER = 0
+    EVERGREEN = 1
+    DECIDUOUS = 2
+    CEREAL = 3
+    SUMMER_CROP = 4
+    LEY = 5
+    FALLOW = 6
+    GRASS = 7
+    BARE = 8
+    BUILT = 9
+    SNOW = 10
+
+
+_HEIGHT, _RIVER, _FOREST, _URBAN, _MOISTURE, _WARP = range(6)
+_AMPLITUDES = np.array(  # [field, octave of 100 m .. 90 km]; each row sums to at most AMPLITUDE_LIMIT
+    [
+        [0, 1, 4, 5, 3, 2],
+        [0, 1, 2, 4, 8, 0],
+        [2, 4, 4, 3, 2, 0],
+        [2, 3, 3, 4, 3, 0],
+        [3, 3, 3, 3, 3, 0],
+        [0, 0, 0, 4, 7, 4],
+    ],
+    np.float32,
+)
+_DEVIATIONS = deviation(_AMPLITUDES)
+_RAMPED = (_HEIGHT, _RIVER, _URBAN, _FOREST, _MOISTURE, _HEIGHT, _MOISTURE)  # fields in the order of _ramps
+_RIVER_WIDTH = 0.006  # deviations of the river field: 50 m or so
+
+_CELL = 1024  # parcel coordinates are whole numbers, 1024 to a parcel: their sums are exact
+_PARCEL_M = (340.0, 170.0)  # along and across the strips of parcels, Mercator metres
+_HEADINGS = ((0.866, 0.5), (-0.5, 0.866))  # cosine and sine of their mean directions
+_WARP_M = (900.0, 1900.0)  # parcels drift by this much per deviation of the warp field, which also turns them
+_PARCELS_UP_TO_M = 120.0  # coarser pixels see the mean of many parcels
+_HEDGE, _STREET = 85, 70  # widths in 1024ths of a parcel
+_SOWN = (0.33, 0.58, 0.75, 0.85)  # cumulative shares of parcels with cereal, summer crops, ley, fallow; rest grass
+_SOWN_BITS = np.array([share * 2**32 for share in _SOWN]).astype(np.uint32)[:, None, None]
+_SOWN_PARTS = np.diff((0.0, *_SOWN)).astype(np.float32)[:, None, None]
+_CROPS = slice(Cover.CEREAL, Cover.FALLOW + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Pixels of the lattice of ``scale_m``: those of ``rows`` and ``columns``, with the zone they lie in.
+
+    Attributes:
+        rows, columns: what the noise fields need.
+        row_numbers, column_numbers: ``[H]`` (southward) and ``[W]`` on the lattice.
+        bits: ``[H, W]`` random bits of each pixel.
+    """
+
+    rows: Axis
+    columns: Axis
+    row_numbers: NDArray[np.int64]
+    column_numbers: NDArray[np.int64]
+    bits: Bits
+    scale_m: float
+    zone: Zone
+
+
+@dataclass(frozen=True, eq=False)
+class Land:
+    """The ground of a window.
+
+    Attributes:
+        shares: ``[class, H, W]`` of each pixel; they sum to about 1 (parcels differ in brightness).
+        dry: ``[H, W]`` share that is not water.
+        vigour: ``[H, W]`` in -1..1, how well plants do against the mean.
+        height: ``[H, W]`` in deviations.
+        bright: ``[H, W]`` texture, about 1.
+    """
+
+    shares: Floats
+    dry: Floats
+    vigour: Floats
+    height: Floats
+    bright: Floats
+
+
+def land(window: Window) -> Land:
+    """The ground of a window."""
+    fields = smooth(window.rows, window.columns, _AMPLITUDES)
+    lakes, rivers, built, forest, evergreen, farmed, bare = _ramped(fields, window)
+    parcels = _parcels(window, fields[_WARP]) if window.scale_m <= _PARCELS_UP_TO_M else None
+    texture = (window.bits >> 24).astype(np.float32)
+    texture *= np.float32(1 / 255)
+    texture -= np.float32(0.5)
+
+    shares = np.zeros((len(Cover), *lakes.shape), np.float32)
+    water = np.maximum(lakes, rivers, out=shares[Cover.WATER])
+    dry = np.float32(1) - water
+    left = dry.copy()
+    if parcels and built.any():
+        built *= _gardens(parcels, texture)
+    _take(left, built, shares[Cover.BUILT])
+    _take(left, forest, shares[Cover.DECIDUOUS])
+    _take(shares[Cover.DECIDUOUS], evergreen, shares[Cover.EVERGREEN])
+    _take(left, farmed, shares[Cover.CEREAL])
+    _take(left, bare, shares[Cover.BARE])
+    shares[Cover.GRASS] = left
+    _sow(parcels, shares)
+
+    vigour = fields[_MOISTURE] * np.float32(0.5 / _DEVIATIONS[_MOISTURE])
+    height = fields[_HEIGHT] * np.float32(1.0 / _DEVIATIONS[_HEIGHT])
+    forest *= np.float32(0.22)  # crowns and their shadows: woods are rougher than fields
+    forest += np.float32(0.10)
+    texture *= forest
+    texture += np.float32(1)
+    return Land(shares, dry, np.clip(vigour, -1, 1, out=vigour), height, texture)
+
+
+def _ramped(fields: Floats, window: Window) -> Floats:
+    """Shares 0..1 ``[ramp, H, W]`` of what is left over by those before, in the order of ``_RAMPED``."""
+    ramps = fields[list(_RAMPED)]
+    np.abs(ramps[1], out=ramps[1])  # rivers run where their field crosses zero
+    slopes, starts = _slopes(window.zone, window.scale_m)
+    ramps *= slopes
+    ramps += starts
+    return np.clip(ramps, 0, 1, out=ramps)
+
+
+@lru_cache(maxsize=1024)
+def _slopes(zone: Zone, scale_m: float) -> tuple[Floats, Floats]:
+    """Linear ramps ``[ramp, 1, 1]`` of fields, which ``_ramped`` cuts off at 0 and 1."""
+    blur = 1e-4 * scale_m  # coarse pixels see softer edges
+    bounds = np.array(  # where a field's ramp is 0 and 1, in deviations
+        [
+            (-1.45, -1.5 - blur),
+            (_RIVER_WIDTH + 0.003 + blur, _RIVER_WIDTH),
+            (zone.built, zone.built + 0.35),
+            (zone.forest, zone.forest + 0.12 + blur),
+            (zone.evergreen, zone.evergreen + 0.4),
+            (zone.farmed + 0.1 + blur, zone.farmed),
+            (0.3 - zone.bare, -0.3 - zone.bare),
+        ]
+    )
+    bounds *= _DEVIATIONS[list(_RAMPED), None]
+    slopes = 1.0 / (bounds[:, 1] - bounds[:, 0])
+    starts = -bounds[:, 0] * slopes
+    return slopes.astype(np.float32)[:, None, None], starts.astype(np.float32)[:, None, None]
+
+
+def _take(left: Floats, fraction: Floats, share: Floats) -> None:
+    """Move a fraction of what is left into a share, in place."""
+    np.multiply(left, fraction, out=share)
+    np.subtract(left, share, out=left)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parcels:
+    """Parcel coordinates ``[H, W]`` of pixels, along and across the strips, and random bits of their parcels."""
+
+    along: NDArray[np.int32]
+    across: NDArray[np.int32]
+    bits: Bits
+
+
+def _parcels(window: Window, warp: Floats) -> _Parcels:
+    along, across = (
+        _turned(window, heading, size) for heading, size in zip(_HEADINGS, _PARCEL_M, strict=True)
+    )
+    along += (warp * np.float32(_WARP_M[0] * _CELL / _PARCEL_M[0] / _DEVIATIONS[_WARP])).astype(np.int32)
+    across += (warp * np.float32(_WARP_M[1] * _CELL / _PARCEL_M[1] / _DEVIATIONS[_WARP])).astype(np.int32)
+    strip = (across >> 10).view(np.uint32) * np.uint32(0x9E3779B1)
+    along += (strip >> 18).view(np.int32)  # strips are shifted against each other
+    along >>= (strip >> 31).view(np.int32)  # and every other one has parcels of double length
+    bits = mix(strip + (along >> 10).view(np.uint32))
+    edge = np.minimum(across & (_CELL - 1), along & (_CELL - 1))
+    edge -= _HEDGE
+    edge >>= 31
+    bits |= edge.view(np.uint32)  # all ones on a hedge, which makes it grass
+    return _Parcels(along, across, bits)
+
+
+def _turned(window: Window, heading: tuple[float, float], parcel_m: float) -> NDArray[np.int32]:
+    """One coordinate of the pixels ``[H, W]`` in a turned frame, in 1024ths of a parcel."""
+    unit = window.scale_m * _CELL / parcel_m
+    east = ((window.column_numbers + 0.5) * (unit * heading[0])).astype(np.int32)
+    south = ((window.row_numbers + 0.5) * (unit * heading[1])).astype(np.int32)
+    return south[:, None] + east
+
+
+def _sow(parcels: _Parcels | None, shares: Floats) -> None:
+    """Divide the farmed share (given in the row of cereals) among crops, parcel by parcel, in place."""
+    farmed = shares[Cover.CEREAL].copy()
+    if parcels is None:
+        np.multiply(farmed, _SOWN_PARTS, out=shares[_CROPS])
+        shares[Cover.GRASS] += farmed * np.float32(1.0 - _SOWN[-1])
+        return
+    upto = (parcels.bits < _SOWN_BITS).astype(np.float32)
+    upto *= farmed
+    farmed -= upto[-1]
+    shares[Cover.GRASS] += farmed
+    light = (parcels.bits & np.uint32(0xFF)).astype(np.float32)
+    light *= np.float32(0.3 / 255)
+    light += np.float32(0.85)
+    upto *= light
+    shares[Cover.CEREAL] = upto[0]
+    np.subtract(upto[1:], upto[:-1], out=shares[Cover.SUMMER_CROP : Cover.FALLOW + 1])
+
+
+def _gardens(parcels: _Parcels, texture: Floats) -> Floats:
+    """Built part of each pixel of a town: streets and roofs, and houses with more or less green around them."""
+    plot = mix(((parcels.along >> 7) * 0x3C6F + (parcels.across >> 8)).view(np.uint32))
+    street = np.minimum(parcels.along & 511, parcels.across & 1023) < _STREET
+    built = (plot >> 24).astype(np.float32)
+    built *= np.float32(0.7 / 255)
+    built += np.float32(0.25)
+    built += texture * np.float32(0.2)
+    built += street
+    return np.clip(built, 0, 1, out=built)

@@ -1,0 +1,128 @@
+"""Stage fetch: the ``synthetic`` provider, made-up imagery that is the same wherever and whenever it is read.
+
+For tests, examples, the demo and benchmarks. The ground (lakes and rivers, woods, parcels of crops, grass, bare soil,
+towns) comes from noise fields over EPSG:3857 metres; seasons, snow and sensors are drawn on top. Skies are always
+clear, so ``cloudy_pct`` changes nothing, and neither do ``orbit`` and the IW flags change pixels.
+
+A pixel depends on its lattice column and row at its scale, the collection, the band, the period and the composite,
+and on nothing else: overlapping windows agree bit for bit. Pixels that do not lie on the lattice get the values of
+the nearest that do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed_core.chip import Chip, FetchPlan
+from rs_embed_core.errors import NoImagery, ProviderError
+from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
+from rs_embed_core.providers._synthetic_climate import belt_rows, zone
+from rs_embed_core.providers._synthetic_fields import axes, pixel_bits
+from rs_embed_core.providers._synthetic_land import Window, land
+from rs_embed_core.providers._synthetic_passes import acquisitions
+from rs_embed_core.providers._synthetic_render import frame_of, render, view_of
+from rs_embed_core.providers._synthetic_sensors import sensor_of
+
+_BLOCK_PIXELS = 4600  # drawn at once: they stay in the cache, and BLAS stays on the calling thread
+
+
+@dataclass(frozen=True)
+class SyntheticProvider:
+    """Made-up imagery of any place.
+
+    Attributes:
+        delay_s: seconds to wait before each answer, to stand in for a remote provider's latency.
+    """
+
+    delay_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """``synthetic``."""
+        return "synthetic"
+
+    def fetch(self, plan: FetchPlan) -> Chip:
+        """Draw one chip.
+
+        Raises:
+            NoImagery: no frame lies in the years of the sensor.
+            ProviderError: ``unknown_collection``, ``unknown_band`` or ``unsupported_grid``.
+        """
+        if self.delay_s > 0:
+            time.sleep(self.delay_s)
+        sensor, view = sensor_of(plan.collection), view_of(plan)
+        seen = [index for index, period in enumerate(plan.frames) if sensor.saw(period)]
+        if not seen:
+            raise _no_imagery(plan)
+        frames = [(index, frame_of(plan.collection, plan.frames[index])) for index in seen]
+        grid = plan.grid
+        data = np.empty((len(plan.frames), len(plan.bands), grid.height, grid.width), np.float32)
+        for rows, window in _windows(grid):
+            ground = land(window)
+            for index, frame in frames:
+                render(ground, window, view, frame, data[index, :, rows])
+        empty = tuple(sorted(set(range(len(plan.frames))) - set(seen)))
+        data[list(empty)] = plan.fill_value
+        return Chip(
+            data,
+            grid,
+            plan.bands,
+            plan.frames,
+            provider=self.name,
+            collection=plan.collection,
+            valid=_valid(data, empty),
+            empty_frames=empty,
+            acquisitions=acquisitions(plan),
+            facts=(("s1_iw_applied", plan.require_iw), ("s1_iw_relaxed", False)) if sensor.kind == "radar" else (),
+        )
+
+
+def _valid(data: NDArray[np.float32], empty: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    if not empty:
+        return None
+    valid = np.ones((len(data), *data.shape[2:]), np.bool_)
+    valid[list(empty)] = False
+    return valid
+
+
+def _windows(grid: Grid) -> Iterator[tuple[slice, Window]]:
+    """The grid in blocks of rows with one climate, not too large, from the north."""
+    a, b, c, d, e, f = grid.transform
+    if grid.crs != WEB_MERCATOR or b or d or a <= 0 or e >= 0:
+        msg = f"synthetic imagery cannot be drawn on the grid {grid.crs} {grid.transform}."
+        raise ProviderError(
+            msg, code="unsupported_grid", hint=f"Use a north-up grid in {WEB_MERCATOR}.", retryable=False
+        )
+    column, row = round(c / a), round(f / e)
+    columns, rows = axes((column, row), (grid.width, grid.height), (a, -e))
+    row_numbers, column_numbers = np.arange(row, row + grid.height), np.arange(column, column + grid.width)
+    belt, most = belt_rows(-e), max(1, _BLOCK_PIXELS // grid.width)
+    start = 0
+    while start < grid.height:
+        number = (row + start) // belt
+        stop = min(grid.height, start + most, (number + 1) * belt - row)
+        _, latitude = to_lonlat(0.0, (number + 0.5) * belt * e)
+        block = slice(start, stop)
+        numbers = row_numbers[block]
+        bits = pixel_bits(numbers, column_numbers)
+        yield (
+            block,
+            Window(rows.part(start, stop), columns, numbers, column_numbers, bits, a, zone(latitude)),
+        )
+        start = stop
+
+
+def _no_imagery(plan: FetchPlan) -> NoImagery:
+    sensor = sensor_of(plan.collection)
+    windows = ", ".join(f"{period.start}..{period.end}" for period in plan.frames) or "no window"
+    last = sensor.last or "2100-12-31"
+    return NoImagery(
+        f"no images found: {plan.collection} has none in {windows}.",
+        hint=f"Ask for a window between {sensor.first} and {last} (the end is the first day outside it).",
+        context={"collection": plan.collection, "windows": [period.to_dict() for period in plan.frames]},
+    )

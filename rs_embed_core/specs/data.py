@@ -1,0 +1,133 @@
+"""Bring your own pixels: ``UserData``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed_core.errors import InvalidInput, InvalidRequest
+from rs_embed_core.specs.spatial import Spatial
+from rs_embed_core.specs.temporal import TemporalSpec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Affine = tuple[float, float, float, float, float, float]
+_COEFFICIENTS = 6
+_BAND_DIMS = ("band", "bands", "channel", "c")
+_TIME_DIMS = ("time", "t")
+
+
+@dataclass(frozen=True, eq=False)
+class UserData:
+    """Raw sensor values of one place, and what they are.
+
+    Attributes:
+        data: ``[C, H, W]`` or ``[T, C, H, W]``, row 0 north; an ``xarray.DataArray`` may have its dims in any
+            order and may bring its bands (a ``band`` coordinate), CRS and transform (rioxarray) and times.
+        collection: the sensor, in Earth Engine spelling.
+        spatial: the place, if there is no ``crs`` and ``transform``.
+        bands: names of the C axis; None takes the model's own.
+        temporal: the window that the frames divide equally.
+        scale_m: pixel size in metres.
+        crs, transform: georeference of the pixels; ``transform`` is (a, b, c, d, e, f) as in rasterio.
+    """
+
+    data: NDArray[np.generic] | xr.DataArray
+    collection: str
+    spatial: Spatial | None = None
+    bands: tuple[str, ...] | None = None
+    temporal: TemporalSpec | None = None
+    scale_m: float | None = None
+    crs: str | None = None
+    transform: Affine | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.collection, str) or not self.collection:
+            msg = f"collection is {self.collection!r}."
+            raise InvalidRequest(msg, hint='Say what the pixels are: "COPERNICUS/S2_SR_HARMONIZED".')
+        if (self.crs is None) != (self.transform is None):
+            msg = "only one of crs and transform is given."
+            raise InvalidRequest(msg, hint="Give both or neither.")
+        if self.transform is not None and len(self.transform) != _COEFFICIENTS:
+            msg = f"transform has {len(self.transform)} numbers."
+            raise InvalidRequest(msg, hint="Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f.")
+        if self.bands is not None:
+            object.__setattr__(self, "bands", tuple(self.bands))
+
+    @classmethod
+    def from_raster(
+        cls,
+        path: str | Path,
+        collection: str,
+        *,
+        bands: tuple[str, ...] | None = None,
+        temporal: TemporalSpec | None = None,
+    ) -> UserData:
+        """The pixels of a raster file that GDAL reads, with its CRS, transform and band descriptions."""
+        import rasterio  # noqa: PLC0415 - GDAL is slow to load, and only this needs it
+
+        with rasterio.open(path) as file:
+            described = tuple(name for name in file.descriptions if name)
+            names = bands or (described if len(described) == file.count else None)
+            crs = None if file.crs is None else file.crs.to_string()
+            transform = None if crs is None else tuple(file.transform)[:_COEFFICIENTS]
+            return cls(file.read(), collection, bands=names, temporal=temporal, crs=crs, transform=transform)
+
+    def resolved(self) -> UserData:
+        """The same with a NumPy array, and all that an ``xarray.DataArray`` knew made explicit.
+
+        Raises:
+            InvalidInput: dims that are not band, y, x and perhaps time.
+        """
+        if isinstance(self.data, np.ndarray):
+            return self
+        if not hasattr(self.data, "dims"):
+            return UserData(np.asarray(self.data), *self._rest())
+        return self._from_xarray(self.data)
+
+    def _rest(
+        self,
+    ) -> tuple[str, Spatial | None, tuple[str, ...] | None, TemporalSpec | None, float | None, str | None, Affine | None]:
+        return (
+            self.collection, self.spatial, self.bands, self.temporal, self.scale_m, self.crs, self.transform
+        )  # fmt: skip
+
+    def _from_xarray(self, array: xr.DataArray) -> UserData:
+        names = {str(dim).lower(): dim for dim in array.dims}
+        band = next((names[name] for name in _BAND_DIMS if name in names), None)
+        time = next((names[name] for name in _TIME_DIMS if name in names), None)
+        flat = [dim for dim in array.dims if dim not in (band, time)]
+        if band is None or [str(dim).lower() for dim in flat] not in (["y", "x"], ["lat", "lon"], ["latitude", "longitude"]):
+            msg = f"the DataArray has the dims {array.dims}."
+            raise InvalidInput(msg, hint="Use (band, y, x) or (time, band, y, x), y before x.")
+        order = [band, *flat] if time is None else [time, band, *flat]
+        array = array.transpose(*order)
+        y, x = flat
+        if array.sizes[y] > 1 and y in array.coords and float(array[y][0]) < float(array[y][-1]):
+            array = array.isel({y: slice(None, None, -1)})  # row 0 is north here
+        bands = self.bands
+        if bands is None and band in array.coords and array[band].dtype.kind in "UO":
+            bands = tuple(map(str, array[band].values))
+        crs, transform = self.crs, self.transform
+        if crs is None and x in array.coords and y in array.coords and min(array.sizes[x], array.sizes[y]) > 1:
+            crs, transform = _reference(array, str(x), str(y))
+        return UserData(
+            array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform
+        )
+
+
+def _reference(array: xr.DataArray, x: str, y: str) -> tuple[str | None, Affine | None]:
+    """CRS (as rioxarray finds it) and transform of evenly spaced coordinates."""
+    import rioxarray  # noqa: F401, PLC0415 - registers the accessor
+
+    crs = array.rio.crs
+    if crs is None:
+        return None, None
+    xs, ys = array[x].values, array[y].values
+    dx, dy = float(xs[1] - xs[0]), float(ys[1] - ys[0])
+    return crs.to_string(), (dx, 0.0, float(xs[0]) - dx / 2, 0.0, dy, float(ys[0]) - dy / 2)

@@ -1,0 +1,127 @@
+"""Stage request: ``EmbedRequest``, everything one caller says about one ROI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rs_embed_core.errors import InvalidRequest, JSONValue
+from rs_embed_core.specs.output import InputPrepSpec, OutputSpec, input_prep_from_dict, output_from_dict
+from rs_embed_core.specs.sensor import FetchSpec, SensorSpec, fetch_from_dict, sensor_from_dict
+from rs_embed_core.specs.spatial import Spatial
+from rs_embed_core.specs.temporal import TemporalSpec, temporal_from_dict
+
+type OptionValue = str | int | float | bool
+type ModelConfig = tuple[tuple[str, OptionValue], ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What every ROI of a batch shares: the model and how it is asked.
+
+    Raises:
+        InvalidRequest: ``sensor`` together with ``fetch``, or a value of the wrong type.
+    """
+
+    model: str
+    temporal: TemporalSpec | None = None
+    sensor: SensorSpec | None = None
+    fetch: FetchSpec | None = None
+    model_config: ModelConfig = ()
+    modality: str | None = None
+    output: OutputSpec = field(default_factory=OutputSpec)
+    input_prep: InputPrepSpec = field(default_factory=InputPrepSpec)
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("model", "backend"):
+            if not isinstance(vars(self)[name], str) or not vars(self)[name]:
+                msg = f"{name} is {vars(self)[name]!r}."
+                raise InvalidRequest(msg, hint=f"{name} is a name.")
+        if self.modality is not None and not isinstance(self.modality, str):
+            msg = f"modality is {self.modality!r}."
+            raise InvalidRequest(msg, hint="modality is a name such as s2.")
+        if self.sensor is not None and self.fetch is not None:
+            msg = "both sensor and fetch are given."
+            raise InvalidRequest(msg, hint="fetch changes the model's default imagery, sensor replaces it.")
+
+    def at(self, spatial: Spatial) -> EmbedRequest:
+        """The request for one ROI."""
+        return EmbedRequest(self, spatial)
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The JSON form, defaults left out; ``ask_from_dict`` reads it back."""
+        out: dict[str, JSONValue] = {"model": self.model}
+        for name in ("temporal", "sensor", "fetch"):
+            value: TemporalSpec | SensorSpec | FetchSpec | None = vars(self)[name]
+            if value is not None:
+                out[name] = value.to_dict()
+        if self.model_config:
+            out["model_config"] = dict(self.model_config)
+        if self.modality is not None:
+            out["modality"] = self.modality
+        out["output"] = self.output.to_dict()
+        out["input_prep"] = self.input_prep.to_dict()
+        out["backend"] = self.backend
+        return out
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """One ROI and how it is asked."""
+
+    ask: Ask
+    spatial: Spatial
+
+
+def model_config_from(value: object) -> ModelConfig:
+    """A ``model_config`` mapping as a hashable tuple, sorted by key.
+
+    Raises:
+        InvalidRequest: not a mapping of names to plain values.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        msg = f"model_config is {value!r}."
+        raise InvalidRequest(msg, hint='model_config is an object such as {"variant": "base"}.')
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, str | int | float | bool):
+            msg = f"model_config has {key!r}: {item!r}."
+            raise InvalidRequest(msg, hint="Keys are names, values are text, numbers or booleans.")
+    return tuple(sorted(value.items()))
+
+
+_FIELDS = ("model", "temporal", "sensor", "fetch", "model_config", "modality", "output", "input_prep", "backend")
+
+
+def ask_from_dict(value: Mapping[str, object]) -> Ask:
+    """The ``Ask`` that JSON fields (or Python keyword arguments) describe; unset ones keep their defaults.
+
+    Raises:
+        InvalidRequest: an unknown field, or a value that its spec refuses.
+    """
+    if unknown := sorted(set(value) - set(_FIELDS)):
+        msg = f"unknown fields {unknown}."
+        raise InvalidRequest(msg, hint=f"Known fields are {', '.join(_FIELDS)}, and spatial or spatials.")
+    given = {key: item for key, item in value.items() if item is not None}
+    if "model" not in given:
+        msg = "model is missing."
+        raise InvalidRequest(msg, hint="Name a model; list_models() and GET /v1/models list them.")
+    model, modality, backend = given["model"], given.get("modality"), given.get("backend", "auto")
+    if not isinstance(model, str) or not isinstance(backend, str) or not isinstance(modality, str | None):
+        msg = f"model is {model!r}, modality {modality!r}, backend {backend!r}."
+        raise InvalidRequest(msg, hint="model, modality and backend are names.")
+    return Ask(
+        model=model,
+        temporal=temporal_from_dict(given["temporal"]) if "temporal" in given else None,
+        sensor=sensor_from_dict(given["sensor"]) if "sensor" in given else None,
+        fetch=fetch_from_dict(given["fetch"]) if "fetch" in given else None,
+        model_config=model_config_from(given.get("model_config")),
+        modality=modality,
+        output=output_from_dict(given.get("output", OutputSpec())),
+        input_prep=input_prep_from_dict(given.get("input_prep", InputPrepSpec())),
+        backend=backend,
+    )
+
+

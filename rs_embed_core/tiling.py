@@ -1,0 +1,147 @@
+"""Stages prepare and assemble: how a large image is cut into tiles, and how their results become one.
+
+Facts: golden/dofa/spec.md, "Request geometry, resizing and tiling". A tile owns the pixels between the midpoints
+of its overlaps; cells of its token grid are kept accordingly, each seam snapped to one cell edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+SNAP_FRACTION = 0.1
+_FULL = 1e-6
+
+type Floats = NDArray[np.float32]
+
+
+def snap(length: int, tile: int, fraction: float = SNAP_FRACTION) -> int:
+    """The length after scaling away an overhang of at most ``fraction`` of a tile beyond a multiple of it."""
+    overhang = length % tile
+    if length > tile and 0 < overhang <= round(fraction * tile):
+        return length - overhang
+    return length
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The tiles along one axis.
+
+    Attributes:
+        length: pixels, after snapping.
+        tile: side of a tile; shorter axes are padded to it.
+        starts, ends: pixel range of each tile without padding; the last one is shifted back to end at ``length``.
+    """
+
+    length: int
+    tile: int
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, length: int, tile: int, fraction: float = SNAP_FRACTION) -> Axis:
+        """Cover ``length`` pixels with tiles."""
+        snapped = snap(length, tile, fraction)
+        count = max(1, math.ceil(snapped / tile))
+        starts = tuple(min(i * tile, max(0, snapped - tile)) for i in range(count))
+        return cls(snapped, tile, starts, tuple(min(start + tile, snapped) for start in starts))
+
+    @property
+    def owned(self) -> tuple[tuple[int, int], ...]:
+        """The pixels that each tile owns; they partition the axis."""
+        cuts = [0, *((end + start) // 2 for end, start in zip(self.ends, self.starts[1:], strict=False)), self.length]
+        return tuple(zip(cuts, cuts[1:], strict=False))
+
+    def cells(self, count: int) -> tuple[tuple[int, int], ...]:
+        """The range of ``count`` token cells that is kept of each tile."""
+        kept: list[tuple[int, int]] = []
+        position = 0.0
+        for i, (start, (_, own_end)) in enumerate(zip(self.starts, self.owned, strict=True)):
+            first = min(max(math.floor((position - start) * count / self.tile), 0), count - 1)
+            end = (own_end - start) * count / self.tile
+            last = math.ceil(end) if i == len(self.starts) - 1 else math.floor(end + 0.5)
+            last = min(max(last, first + 1), count)
+            kept.append((first, last))
+            position = start + last * self.tile / count
+        return tuple(kept)
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """The tiles of an image, numbered row by row from the north-west."""
+
+    rows: Axis
+    columns: Axis
+
+    @classmethod
+    def of(cls, height: int, width: int, tile: int, fraction: float = SNAP_FRACTION) -> TileLayout:
+        """Cover ``height`` x ``width`` pixels."""
+        return cls(Axis.of(height, tile, fraction), Axis.of(width, tile, fraction))
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return len(self.rows.starts) * len(self.columns.starts)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        return divmod(index, len(self.columns.starts))
+
+    def tile_box(self, index: int) -> tuple[int, int, int, int]:
+        """Pixels (y0, y1, x0, x1) of a tile, without padding."""
+        row, column = self._place(index)
+        rows, columns = self.rows, self.columns
+        return rows.starts[row], rows.ends[row], columns.starts[column], columns.ends[column]
+
+    def kept(self, index: int, cells_h: int, cells_w: int) -> tuple[int, int, int, int]:
+        """Token cells (r0, r1, c0, c1) that are kept of a tile with ``cells_h`` x ``cells_w`` of them."""
+        row, column = self._place(index)
+        return *_cells(self.rows, cells_h)[row], *_cells(self.columns, cells_w)[column]
+
+    def owned_area(self, index: int, window: tuple[float, float, float, float] | None = None) -> float:
+        """Pixels that a tile owns, inside a window of fractions (y0, y1, x0, x1) of the image if one is given."""
+        row, column = self._place(index)
+        y0, y1, x0, x1 = (0.0, 1.0, 0.0, 1.0) if window is None else window
+        height, width = self.rows.length, self.columns.length
+        top, bottom = self.rows.owned[row]
+        left, right = self.columns.owned[column]
+        tall = min(bottom, y1 * height) - max(top, y0 * height)
+        wide = min(right, x1 * width) - max(left, x0 * width)
+        return max(0.0, tall) * max(0.0, wide)
+
+
+_cells = lru_cache(maxsize=256)(Axis.cells)
+
+
+def stitch(pieces: Sequence[Floats], layout: TileLayout) -> Floats:
+    """The whole grid ``[D, H, W]`` from the kept cells ``[D, h, w]`` of every tile, in order."""
+    width = len(layout.columns.starts)
+    rows = [np.concatenate(pieces[i : i + width], axis=2) for i in range(0, layout.count, width)]
+    return np.concatenate(rows, axis=1)
+
+
+def merge_mean(vectors: Sequence[Floats], areas: Sequence[float]) -> Floats:
+    """The mean of the tiles' vectors, weighted by area."""
+    weights = np.asarray(areas, np.float64)
+    return (weights @ np.stack(vectors).astype(np.float64) / weights.sum()).astype(np.float32)
+
+
+def merge_max(vectors: Sequence[Floats], areas: Sequence[float]) -> Floats:
+    """The element-wise maximum over the vectors of the tiles that have some area."""
+    return np.max([vector for vector, area in zip(vectors, areas, strict=True) if area > 0], axis=0)
+
+
+def crop_cells(height: int, width: int, window: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """Cells (r0, r1, c0, c1) that a window of fractions (y0, y1, x0, x1) touches: outward, at least one."""
+    y0, y1, x0, x1 = window
+    if max(y0, x0) <= _FULL and min(y1, x1) >= 1 - _FULL:
+        return 0, height, 0, width
+    r0 = min(max(math.floor(y0 * height), 0), height - 1)
+    c0 = min(max(math.floor(x0 * width), 0), width - 1)
+    r1 = min(max(math.ceil(y1 * height), r0 + 1), height)
+    c1 = min(max(math.ceil(x1 * width), c0 + 1), width)
+    return r0, r1, c0, c1

@@ -1,0 +1,30 @@
+"""Where published weights are: ``HubFile``. Data only; ``checkpoints.py`` reads the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """Weights on the Hugging Face Hub, and the way from the file to the network's own keys.
+
+    Attributes:
+        revision: commit; ``main`` only where the fact sheet knows no commit (meta reports the one loaded).
+        sha256: checked when known.
+        wrappers: names of nested dicts to unwrap, outermost first, where present.
+        prefixes: stripped in this order, each if every key has it.
+        keep: only keys below this prefix are used, without it (``visual.``).
+        unused: patterns of keys in the file that the network has no use for; any other extra key is an error.
+        convert: last change of the flat state dict, where data cannot say it.
+    """
+
+    repo: str
+    file: str
+    revision: str
+    sha256: str | None = None
+    wrappers: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    keep: str = ""
+    unused: tuple[str, ...] = ()
+    convert: str | None = None

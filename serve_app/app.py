@@ -1,0 +1,81 @@
+"""``build(settings)``: the whole Serve graph on one screen."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from serve_app.deployments.encoder import EncoderReplica
+from serve_app.deployments.ingress import RouterReplica, ThisReplica, limits
+from serve_app.http.app import build_http
+from serve_app.router import default_ask
+from serve_app.settings import ModelSettings, ServiceSettings
+
+_GROUPS_ADMITTED = 6  # two lanes of a request and a few of its neighbours; more would only queue in the replica
+
+
+def build(settings: ServiceSettings) -> Application:
+    """The application: one encoder deployment per model variant, and the router that calls them.
+
+    The same function serves ``rs-embed serve``, ``serve run serve_app.app:build``, the ``serveConfigV2`` of a
+    RayService and the tests.
+
+    Raises:
+        UnknownModel, UnknownOption: the settings name a model or variant that does not exist.
+        ValueError: the same variant twice.
+    """
+    encoders: dict[str, Application] = {}
+    for model in settings.models:
+        name = default_ask(model)[1].encoder
+        if name in encoders:
+            raise ValueError(f"{name} is listed twice in the models.")
+        encoders[name] = _encoder(name, model, settings)
+    http = serve.ingress(partial(build_http, ThisReplica(), limits(settings)))
+    router = serve.deployment(http(RouterReplica)).options(
+        name="router",
+        num_replicas=settings.http.routers,
+        max_ongoing_requests=settings.http.max_ongoing_requests,
+        max_queued_requests=settings.http.max_queued_requests,
+        ray_actor_options=_router_resources(settings),
+        health_check_period_s=5,
+    )
+    return router.bind(settings, encoders)
+
+
+def _encoder(name: str, model: ModelSettings, settings: ServiceSettings) -> Application:
+    ask, _ = default_ask(model)
+    scaling: dict[str, Any] = {"num_replicas": model.min_replicas}  # Any: Serve's own option types differ
+    if (model.min_replicas, model.max_replicas) != (1, 1):
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": model.min_replicas,
+                "max_replicas": model.max_replicas,
+                "initial_replicas": model.min_replicas,
+                "target_ongoing_requests": 2,  # groups, not ROIs
+                "downscale_to_zero_delay_s": model.downscale_to_zero_delay_s,
+            }
+        }
+    deployment = serve.deployment(EncoderReplica).options(
+        name=name,
+        max_ongoing_requests=_GROUPS_ADMITTED,
+        user_config={"batch_size": model.batch_size},
+        health_check_period_s=5,
+        ray_actor_options={
+            "num_cpus": model.num_cpus,
+            "num_gpus": model.num_gpus,
+            "resources": dict(model.resources),
+        },
+        **scaling,
+    )
+    return deployment.bind(ask, model, settings.checkpoints)
+
+
+def _router_resources(settings: ServiceSettings) -> dict[str, Any]:
+    resources: dict[str, Any] = {"num_cpus": settings.http.router_num_cpus}
+    if settings.http.haproxy:
+        # Only with the user's code on the main loop does a slow client slow the stream down (notes, finding 7).
+        resources["runtime_env"] = {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}}
+    return resources

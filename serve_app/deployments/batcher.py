@@ -1,0 +1,155 @@
+"""Stage batch: a work-conserving batcher inside one replica.
+
+It never waits while the device is idle and never idles while something waits: a batch is formed the moment a
+lane is free, from whatever of equal signature has arrived, the oldest first. ``@serve.batch`` forms batches on a
+timer even while the device is busy and measured slower (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from rs_embed_core.embedding import EncoderInfo
+from rs_embed_core.errors import CheckpointError, OutOfMemory, RSEmbedError
+from rs_embed_core.sample import Batch, join
+from rs_embed_core.specs.request import ModelConfig
+from rs_embed_core.tokens import Tokens
+
+type Outcome = Tokens | RSEmbedError
+type Run[S] = Callable[[Batch, S], Awaitable[tuple[list[Tokens], EncoderInfo]]]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A batch that came in together, and how far it is."""
+
+    batch: Batch
+    done: asyncio.Future[list[Outcome]]
+    taken: int = 0
+    outcomes: list[Outcome | None] = field(default_factory=list)
+    left: int = 0
+
+    def settle(self, start: int, outcomes: list[Outcome]) -> None:
+        self.outcomes[start : start + len(outcomes)] = outcomes
+        self.left -= len(outcomes)
+        if self.left == 0 and not self.done.done():
+            self.done.set_result([outcome for outcome in self.outcomes if outcome is not None])
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Samples ``start`` to ``stop`` of a waiting batch, on their way through the device."""
+
+    owner: _Waiting
+    start: int
+    stop: int
+
+    @property
+    def batch(self) -> Batch:
+        return self.owner.batch.take(self.start, self.stop)
+
+
+class Batcher[S]:
+    """Forms device batches of equal signature across groups and requests.
+
+    Args:
+        run: the forward of one batch; ``S`` is what else it needs (the selection), equal within a batch.
+        max_batch: most samples in a forward; may be changed at any time.
+        lanes: batches in progress at once. With two, one is copied to the device while the other computes.
+    """
+
+    def __init__(self, run: Run[S], *, max_batch: int, lanes: int = 1) -> None:
+        self.max_batch = max_batch
+        self._run = run
+        self._lanes = lanes
+        self._busy = 0
+        self._buckets: OrderedDict[tuple[object, ...], tuple[S, deque[_Waiting]]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Samples that no forward has taken yet."""
+        return sum(
+            len(entry.batch) - entry.taken for _, queue in self._buckets.values() for entry in queue
+        )
+
+    async def submit(self, batch: Batch, needs: S, options: ModelConfig) -> list[Outcome]:
+        """The outcome of every sample, in order. Cancelling it takes back what is not computed yet."""
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        entry = _Waiting(batch, future, outcomes=[None] * len(batch), left=len(batch))
+        key = (batch.signature, options)
+        self._buckets.setdefault(key, (needs, deque()))[1].append(entry)
+        self._kick()
+        try:
+            return await future
+        finally:
+            if not entry.done.done() or entry.done.cancelled():
+                entry.taken = len(batch)
+
+    def _kick(self) -> None:
+        while self._busy < self._lanes:
+            if self._busy and self.waiting < self.max_batch:
+                return  # the device is busy: a further lane only takes a full batch
+            work = self._take()
+            if work is None:
+                return
+            self._busy += 1
+            task = asyncio.get_running_loop().create_task(self._forward(*work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _take(self) -> tuple[S, list[_Piece]] | None:
+        """The next batch: from the bucket that has waited longest, up to ``max_batch`` samples."""
+        while self._buckets:
+            key, (needs, queue) = next(iter(self._buckets.items()))
+            pieces, room = [], self.max_batch
+            while queue and room:
+                entry = queue[0]
+                stop = min(len(entry.batch), entry.taken + room)
+                if entry.taken < stop:
+                    pieces.append(_Piece(entry, entry.taken, stop))
+                    room -= stop - entry.taken
+                    entry.taken = stop
+                if entry.taken >= len(entry.batch):
+                    queue.popleft()
+            if not queue:
+                del self._buckets[key]
+            else:
+                self._buckets.move_to_end(key)
+            if pieces:
+                return needs, pieces
+        return None
+
+    async def _forward(self, needs: S, pieces: list[_Piece]) -> None:
+        try:
+            batch = join([piece.batch for piece in pieces])
+            outcomes = await self._outcomes(batch, needs)
+            position = 0
+            for piece in pieces:
+                count = piece.stop - piece.start
+                piece.owner.settle(piece.start, outcomes[position : position + count])
+                position += count
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            for piece in pieces:
+                if not piece.owner.done.done():
+                    piece.owner.done.set_exception(error)
+        finally:
+            self._busy -= 1
+            self._kick()
+
+    async def _outcomes(self, batch: Batch, needs: S) -> list[Outcome]:
+        """Forward a batch; on failure halve it (memory) or go one by one, so that one sample fails alone."""
+        try:
+            tokens, _ = await self._run(batch, needs)
+            return list(tokens)
+        except RSEmbedError as error:
+            if len(batch) == 1 or isinstance(error, CheckpointError):
+                return [error] * len(batch)
+            step = (len(batch) + 1) // 2 if isinstance(error, OutOfMemory) else 1
+            outcomes: list[Outcome] = []
+            for start in range(0, len(batch), step):
+                outcomes += await self._outcomes(batch.take(start, start + step), needs)
+            return outcomes

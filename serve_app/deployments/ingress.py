@@ -1,0 +1,115 @@
+"""Stages request, route, plan, assemble and stream: the router deployment, for HTTP and for handles."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+
+from ray import serve
+
+from rs_embed_core.embedding import Embedding
+from rs_embed_core.errors import JSONValue
+from rs_embed_core.providers import provider_names
+from serve_app.deployments.ray_clients import RayFetchPool, ServeEncoder, StatusBoard
+from serve_app.router import Deployed, Router, default_ask
+from serve_app.settings import ServiceSettings
+from serve_app.stream import stream
+from serve_app.wire.codecs import record_batches, to_embedding
+from serve_app.wire.rows import Job, Row
+from serve_app.wire.schemas import Limits, decode_job
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.serve.handle import DeploymentHandle
+
+
+def limits(settings: ServiceSettings) -> Limits:
+    """What the wire layer checks of a request."""
+    return Limits(max_rois=settings.limits.max_rois, max_body_mb=settings.limits.max_body_mb)
+
+
+class RouterReplica:
+    """One router: decodes, plans, sends imagery references to encoders and streams rows back. No pixels here.
+
+    Args:
+        encoders: handles of the encoder deployments by name.
+    """
+
+    def __init__(self, settings: ServiceSettings, encoders: Mapping[str, DeploymentHandle]) -> None:
+        board = StatusBoard(settings.name)
+        patience = settings.limits.cold_start_timeout_s
+        deployed = {}
+        for model in settings.models:
+            name = default_ask(model)[1].encoder
+            deployed[name] = Deployed(model, ServeEncoder(encoders[name], board, start_timeout_s=patience))
+        self._fetchers = RayFetchPool(settings.name, settings.fetch, settings.providers)
+        self._router = Router(deployed, self._fetchers, settings.limits, provider_names())
+        self._limits = limits(settings)
+
+    async def run(self, job: Job) -> AsyncIterator[list[Row]]:
+        """Yield rows until every ROI of the job has one.
+
+        Raises:
+            RSEmbedError: the job as a whole cannot be done.
+        """
+        rows = stream(job, self._router.route(job))
+        async with contextlib.aclosing(rows):
+            async for some in rows:
+                yield some
+
+    async def embed(self, request: Mapping[str, object]) -> Embedding:
+        """The embedding of one ROI; ``request`` has the JSON fields of ``POST /v1/embeddings``.
+
+        Raises:
+            RSEmbedError: as in ``rs_embed_core.get_embedding``.
+        """
+        job = decode_job(request, limits=self._limits)
+        async for rows in self.run(job):
+            for row in rows:
+                if row.error is not None:
+                    raise row.error
+                return to_embedding(row)
+        raise AssertionError("a job yields a row for every ROI")
+
+    async def embed_stream(self, request: Mapping[str, object]) -> AsyncIterator[pa.RecordBatch]:
+        """Yield the rows of many ROIs as record batches; the last one, without rows, carries the summary."""
+        job = decode_job(request, limits=self._limits)
+        batches = record_batches(job, self.run(job))
+        async for batch in batches:
+            yield batch
+
+    async def catalogue(self) -> list[dict[str, JSONValue]]:
+        """The models, and the state of those served here."""
+        return await self._router.catalogue()
+
+    async def ready(self) -> dict[str, JSONValue]:
+        """Whether every model is up, and the state of each."""
+        return await self._router.ready()
+
+    async def fetch_pids(self) -> list[int]:
+        """Processes of the fetch actors, for tests and the doctor."""
+        return [await actor.pid.remote() for actor in self._fetchers.actors]
+
+
+class ThisReplica:
+    """The ``Service`` of the HTTP application: whatever replica it runs in."""
+
+    def run(self, job: Job) -> AsyncIterator[list[Row]]:
+        """See ``RouterReplica.run``."""
+        return self._replica.run(job)
+
+    async def catalogue(self) -> list[dict[str, JSONValue]]:
+        """See ``RouterReplica.catalogue``."""
+        return await self._replica.catalogue()
+
+    async def ready(self) -> dict[str, JSONValue]:
+        """See ``RouterReplica.ready``."""
+        return await self._replica.ready()
+
+    @property
+    def _replica(self) -> RouterReplica:
+        replica = serve.get_replica_context().servable_object
+        if not isinstance(replica, RouterReplica):
+            raise TypeError(f"the HTTP application runs in a {type(replica).__name__}")
+        return replica

@@ -1,0 +1,246 @@
+"""The fetch actors and encoder deployments as the router sees them: Ray's errors become ``Lost`` or typed ones.
+
+The private names of Ray that this needs are all in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import serve
+from ray.exceptions import (
+    ActorUnavailableError,
+    ObjectLostError,
+    OwnerDiedError,
+    RayActorError,
+    RayTaskError,
+    TaskCancelledError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from rs_embed_core.card import Selection
+from rs_embed_core.errors import ForwardError, JSONValue, RSEmbedError, Unavailable
+from serve_app.deployments.fetcher import Fetcher
+from serve_app.router import Lost, PayloadLost, Reference
+from serve_app.settings import FetchSettings, ProviderSettings
+from serve_app.wire.blocks import BlockInfo, Encoded, Item
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+_log = logging.getLogger(__name__)
+_STATUS_AGE_S = 1.0
+_WATCH_S = 2.0
+_STATUS_TIMEOUT_S = 2.0
+
+_REFETCH = (ObjectLostError, OwnerDiedError)
+_RESEND = (RayActorError, ActorUnavailableError)
+
+
+class RayFetchPool:
+    """The application's fetch actors: named, shared by all its routers, restarted by Ray.
+
+    Args:
+        name: the application; actors are called ``<name>-fetch-<i>``.
+    """
+
+    def __init__(self, name: str, settings: FetchSettings, providers: ProviderSettings) -> None:
+        self._name = name
+        self._settings = settings
+        self._providers = providers
+        self._actors = [self._actor(i) for i in range(settings.actors)]
+
+    @property
+    def size(self) -> int:
+        """How many actors there are."""
+        return len(self._actors)
+
+    @property
+    def actors(self) -> Sequence[Any]:  # Any: Ray's actor handles have no static type
+        """The handles."""
+        return tuple(self._actors)
+
+    def _actor(self, index: int) -> Any:  # noqa: ANN401 - Ray's actor handles have no static type
+        return (
+            ray.remote(Fetcher)
+            .options(
+                name=f"{self._name}-fetch-{index}",
+                get_if_exists=True,
+                num_cpus=self._settings.num_cpus,
+                resources=dict(self._settings.resources),
+                max_restarts=-1,
+                max_concurrency=1000,  # the actor bounds its own reads; calls only wait in its loop
+                scheduling_strategy="SPREAD",
+            )
+            .remote(self._settings, self._providers)
+        )
+
+    async def blocks(self, span: Sequence[Item], actor: int) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+        """Yield the blocks of a span as they are ready; the payloads stay in the object store.
+
+        Raises:
+            Lost: the actor died; what was not yielded may be sent again.
+        """
+        generator = None
+        try:
+            generator = self._actors[actor].blocks.options(num_returns="streaming").remote(list(span))
+            references = aiter(generator)
+            async for info in references:
+                payload = await anext(references)
+                yield await info, payload
+        except _RESEND as error:
+            self._revive(actor)
+            raise Lost(str(error).splitlines()[0]) from error
+        except (*_REFETCH, StopAsyncIteration) as error:
+            raise Lost(str(error)) from error
+        finally:
+            if generator is not None:
+                with contextlib.suppress(Exception):
+                    ray.cancel(generator)
+
+    def _revive(self, actor: int) -> None:
+        """Take a fresh handle: the actor's owner may have died with it."""
+        with contextlib.suppress(Exception):
+            self._actors[actor] = self._actor(actor)
+
+
+class StatusBoard:
+    """``serve.status()`` of one application, read at most once a second and off the event loop."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._read_at = float("-inf")
+        self._states: Mapping[str, Mapping[str, JSONValue]] = {}
+        self._lock = asyncio.Lock()
+
+    async def of(self, deployment: str) -> Mapping[str, JSONValue]:
+        """Status, message and replica counts of a deployment; empty while Serve does not know it."""
+        async with self._lock:
+            if time.monotonic() - self._read_at > _STATUS_AGE_S:
+                self._states = await asyncio.to_thread(self._read)
+                self._read_at = time.monotonic()
+        return self._states.get(deployment, {})
+
+    def _read(self) -> Mapping[str, Mapping[str, JSONValue]]:
+        application = serve.status().applications.get(self._name)
+        if application is None:
+            return {}
+        return {
+            name: {
+                "status": str(state.status.value),
+                "message": state.message,
+                "running": int(state.replica_states.get("RUNNING", 0)),
+            }
+            for name, state in application.deployments.items()
+        }
+
+
+class ServeEncoder:
+    """One encoder deployment, called by reference.
+
+    Args:
+        handle: of the deployment.
+        start_timeout_s: longest wait for its first replica.
+    """
+
+    def __init__(self, handle: DeploymentHandle, board: StatusBoard, *, start_timeout_s: float) -> None:
+        # A handle that carries references must not use the gRPC transport: it would send the imagery by value
+        # and never free it (ray_serve_notes.md, finding 3).
+        self._handle = handle.options(_by_reference=True)  # type: ignore[call-arg]  # private, see the module's text
+        self._name = handle.deployment_name
+        self._board = board
+        self._start_timeout_s = start_timeout_s
+
+    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+        """Compute a group of blocks.
+
+        Raises:
+            Lost: the replica died; the group may be sent again.
+            PayloadLost: imagery is gone from the object store.
+            Unavailable: the deployment has failed, or has no replica in time.
+            RSEmbedError: what the replica raised.
+        """
+        response = self._handle.encode.remote(list(payloads), selection)
+        call = asyncio.ensure_future(_result(response))
+        try:
+            await self._watch(call)
+            return await call
+        except _REFETCH as error:
+            raise PayloadLost(str(error).splitlines()[0]) from error
+        except _RESEND as error:
+            raise Lost(str(error).splitlines()[0]) from error
+        except (BackPressureError, DeploymentUnavailableError) as error:
+            raise Unavailable(f"{self._name} is not up: {error}", hint="Try again later.") from error
+        except TaskCancelledError as error:
+            raise Lost("the call was cancelled") from error
+        except RayTaskError as error:
+            raise _cause(error) from error
+        finally:
+            if not call.done():
+                call.cancel()
+                with contextlib.suppress(Exception):  # cancel() may raise what the assignment failed with
+                    response.cancel()
+
+    async def _watch(self, call: asyncio.Future[Encoded]) -> None:
+        """Return when the call is done.
+
+        Serve never answers a caller who waits for a replica that cannot start, so its status is read meanwhile.
+        """
+        started = time.monotonic()
+        while not call.done():
+            await asyncio.wait({call}, timeout=_WATCH_S)
+            if call.done():
+                return
+            state = await self._board.of(self._name)
+            if state.get("running"):
+                started = time.monotonic()
+                continue
+            if state.get("status") in ("UNHEALTHY", "DEPLOY_FAILED"):
+                raise Unavailable(f"{self._name} failed to start: {state.get('message')}", retryable=False)
+            if time.monotonic() - started > self._start_timeout_s:
+                raise Unavailable(
+                    f"{self._name} had no replica within {self._start_timeout_s:g} s.",
+                    hint="The cluster has no room for it now; try again later.",
+                )
+
+    async def status(self) -> dict[str, JSONValue]:
+        """State for the catalogue: ``ready``, ``starting``, ``sleeping``, ``failed`` or ``no_weights``."""
+        state = await self._board.of(self._name)
+        out: dict[str, JSONValue] = {"replicas": state.get("running", 0), "message": state.get("message", "")}
+        if not state.get("running"):
+            health = state.get("status")
+            asleep = health == "HEALTHY"
+            failed = health in ("UNHEALTHY", "DEPLOY_FAILED")
+            return out | {"status": "sleeping" if asleep else "failed" if failed else "starting"}
+        try:
+            async with asyncio.timeout(_STATUS_TIMEOUT_S):
+                replica = await self._handle.status.remote()
+        except (TimeoutError, RayActorError, BackPressureError, DeploymentUnavailableError):
+            return out | {"status": "starting"}
+        return out | {
+            "status": replica["state"],
+            "message": replica["message"] or "",
+            "waiting_samples": replica["waiting"],
+            "device": replica["device"],
+        }
+
+
+async def _result(response: Any) -> Encoded:  # noqa: ANN401 - DeploymentResponse has no static result type
+    encoded: Encoded = await response
+    return encoded
+
+
+def _cause(error: RayTaskError) -> RSEmbedError:
+    """The library's own error behind a remote failure, or a ``ForwardError`` that names the other one."""
+    cause = error.cause if isinstance(error.cause, Exception) else error
+    if isinstance(cause, RSEmbedError):
+        return cause
+    if isinstance(error, RSEmbedError):  # Ray raises a class that is both
+        return error
+    return ForwardError(f"the encoder failed: {type(cause).__name__}: {str(cause).splitlines()[0]}")

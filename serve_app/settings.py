@@ -1,0 +1,167 @@
+"""``ServiceSettings``: one tree, built once from defaults, YAML file, environment and flags, and handed down.
+
+The only reader of the environment. The same object is the argument of ``build()``, the ``args:`` of a Serve
+config and the ConfigMap on Kubernetes. Environment variables are ``RS_EMBED_`` plus the path with ``__``:
+``RS_EMBED_FETCH__CONCURRENCY=32``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(_Section):
+    """One model variant to serve: its encoder deployment."""
+
+    model: str = Field(description="Model id or alias, as in the catalogue.")
+    variant: str | None = Field(None, description="Variant of the model; empty takes the model's default.")
+    min_replicas: int = Field(1, ge=0, description="Replicas kept; 0 lets the model sleep when nobody asks.")
+    max_replicas: int = Field(1, ge=1, description="Most replicas under load.")
+    num_gpus: float = Field(0, ge=0, description="GPUs reserved for each replica (fractions share one).")
+    num_cpus: float = Field(1, ge=0, description="CPUs reserved for each replica.")
+    resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each replica.")
+    device: str = Field("auto", description="auto (cuda, then mps, then cpu), cpu, cuda, mps.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Number format of the forward pass; float32 gives the reference's numbers."
+    )
+    batch_size: int | None = Field(None, ge=1, description="Most samples in a forward; empty takes the model's.")
+    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty takes all cores.")
+    warm_up: bool = Field(True, description="Run one forward before a replica is called ready.")
+    downscale_to_zero_delay_s: float = Field(900, ge=0, description="Idle time before the last replica stops.")
+
+
+class FetchSettings(_Section):
+    """The fetch actors: imagery is read and prepared there."""
+
+    actors: int = Field(2, ge=1, description="Fetch actors of the application, spread over the cluster.")
+    concurrency: int = Field(16, ge=1, description="Reads under way at once in each actor.")
+    block_items: int = Field(32, ge=1, description="Most ROIs handed over together.")
+    linger_ms: float = Field(30, ge=0, description="Longest wait of a ready ROI for neighbours to join its block.")
+    num_cpus: float = Field(0, ge=0, description="CPUs reserved for each actor.")
+    resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each actor.")
+
+
+class ProviderSettings(_Section):
+    """Where imagery comes from."""
+
+    default: str = Field("synthetic", description="What backend auto means.")
+    synthetic_delay_ms: float = Field(0, ge=0, description="Latency that the synthetic provider pretends to have.")
+
+
+class CheckpointSettings(_Section):
+    """Where weights come from."""
+
+    root: Path | None = Field(None, description="Directory laid out <repo>/<file>; wins over the Hub.")
+    offline: bool = Field(False, description="Never ask the Hugging Face Hub.")
+
+
+class LimitSettings(_Section):
+    """What one request may take."""
+
+    max_rois: int = Field(100_000, ge=1, description="Most ROIs in one request.")
+    max_body_mb: float = Field(32, gt=0, description="Largest request body in megabytes.")
+    window_rois: int = Field(512, ge=1, description="ROIs of one request under way at once.")
+    window_mb: float = Field(512, gt=0, description="Imagery of one request under way at once, in megabytes.")
+    timeout_s: float = Field(3600, gt=0, description="Longest time for one request, in seconds.")
+    cold_start_timeout_s: float = Field(600, gt=0, description="Longest wait for a model's first replica.")
+    max_attempts: int = Field(3, ge=1, description="Times that work lost with a process is sent again.")
+
+
+class HttpSettings(_Section):
+    """The HTTP side."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    haproxy: bool = Field(False, description="HAProxy ingress (clusters: listens on all interfaces).")
+    routers: int = Field(1, ge=1, description="Router replicas.")
+    router_num_cpus: float = Field(1, ge=0, description="CPUs reserved for each router.")
+    max_ongoing_requests: int = Field(32, ge=1, description="Requests under way at once in each router.")
+    max_queued_requests: int = Field(128, ge=-1, description="Requests waiting for a router before 429; -1: no bound.")
+
+
+class ServiceSettings(_Section):
+    """Everything the service can be told."""
+
+    name: str = Field("rs-embed", description="Name of the Serve application.")
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)] = Field(
+        (ModelSettings(model="mosaiks"),), description="Model variants to serve."
+    )
+    fetch: FetchSettings = Field(FetchSettings(), description="The fetch actors.")
+    providers: ProviderSettings = Field(ProviderSettings(), description="Imagery.")
+    checkpoints: CheckpointSettings = Field(CheckpointSettings(), description="Weights.")
+    limits: LimitSettings = Field(LimitSettings(), description="What one request may take.")
+    http: HttpSettings = Field(HttpSettings(), description="The HTTP side.")
+
+
+class _Sources(ServiceSettings, BaseSettings):
+    """``ServiceSettings`` read from flags, environment and file, in falling order of precedence."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RS_EMBED_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the YAML file that ``RS_EMBED_CONFIG`` or the flag names."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(
+    config: str | Path | None = None, *, flags: Mapping[str, object] | None = None
+) -> ServiceSettings:
+    """The settings from defaults, a YAML file, the environment and flags, in that order.
+
+    Args:
+        config: the YAML file; None takes ``RS_EMBED_CONFIG`` where it is set.
+        flags: parts of the tree that win over everything.
+
+    Raises:
+        pydantic.ValidationError: an unknown key or a value out of range; it names the path.
+        FileNotFoundError: no such file.
+    """
+    path = config or os.environ.get("RS_EMBED_CONFIG")
+    if path is not None and not Path(path).is_file():
+        raise FileNotFoundError(f"there is no settings file {path}.")
+
+    class Sources(_Sources):
+        model_config = SettingsConfigDict(**{**_Sources.model_config, "yaml_file": path})
+
+    read = Sources(**dict(flags or {}))  # type: ignore[arg-type]  # flags are checked by the model itself
+    return ServiceSettings.model_validate(read.model_dump())
+
+
+def prepare_ray_environment(settings: ServiceSettings) -> None:
+    """Set what Ray reads from the environment, unless the operator has; call it before Ray is imported."""
+    defaults = {
+        "RAY_AUTH_MODE": "disabled",  # Ray 2.60 turns token mode on by itself; a cluster sets its own
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+    }
+    if settings.http.haproxy:
+        defaults["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+        defaults["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"  # 5 s restarts a slow proxy in a loop
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def throughput_optimized() -> bool:
+    """Whether Serve's gRPC transport is on, which would send references by value (ray_serve_notes.md, 3)."""
+    return os.environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED", "0") == "1"

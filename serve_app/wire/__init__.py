@@ -1,0 +1,1 @@
+"""What crosses HTTP and the handle: requests, rows, problems. Shared with the client; no Ray, no torch."""

@@ -1,0 +1,74 @@
+"""What crosses processes inside the cluster: blocks of prepared ROIs, and the tokens that come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rs_embed_core.embedding import EncoderInfo
+from rs_embed_core.errors import RSEmbedError
+from rs_embed_core.plan import Plan
+from rs_embed_core.prepared import ChipInfo
+from rs_embed_core.sample import Batch
+from rs_embed_core.tokens import TokenBlock
+
+
+@dataclass(frozen=True)
+class Item:
+    """One planned ROI on its way; ``attempts`` counts how often it was lost with a process."""
+
+    index: int
+    plan: Plan
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a sample of an ROI lies in a block: number of the batch, position in it."""
+
+    batch: int
+    position: int
+
+
+@dataclass(frozen=True)
+class BlockItem:
+    """One ROI of a block: where its samples are, or why there are none."""
+
+    index: int
+    info: ChipInfo | None = None
+    slots: tuple[Slot, ...] = ()
+    fetch_ms: float = 0.0
+    error: RSEmbedError | None = None
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """The light half of a block; the heavy half, ``Payload``, stays in the object store."""
+
+    items: tuple[BlockItem, ...]
+    samples: int
+    nbytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Payload:
+    """The heavy half of a block: its samples, stacked by signature."""
+
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBatch:
+    """What became of one batch of a payload: tokens where nothing failed, else an outcome each."""
+
+    tokens: TokenBlock
+    errors: tuple[tuple[int, RSEmbedError], ...] = ()
+    """Position and error of the samples that failed; ``tokens`` holds the others, in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What an encoder replica answers for a group of blocks: per block, per batch."""
+
+    blocks: tuple[tuple[EncodedBatch, ...], ...]
+    encoder: EncoderInfo
+    encode_ms: float

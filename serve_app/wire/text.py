@@ -1,0 +1,74 @@
+"""Stage stream: rows as JSON text: one document, or one line per row. For people, browsers and curl."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from serve_app.wire.reply import Reply, Summary
+from serve_app.wire.rows import Row
+
+_PIECE_BYTES = 65_536
+_DIGITS = {"float32": 9, "float16": 5}  # significant ones that name every value exactly
+
+
+async def ndjson_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+    """One object per line: ``index`` with ``embedding`` and ``meta``, or with ``problem``; last the ``summary``."""
+    summary, lines = Summary(), bytearray()
+    async for some in rows:
+        for row in some:
+            lines += b'{"index":%d,%b}\n' % (row.index, _outcome(reply, row, summary))
+            if len(lines) >= _PIECE_BYTES:
+                yield await _take(lines)
+        if lines:
+            yield await _take(lines)
+    yield to_json({"summary": summary.to_dict()}) + b"\n"
+
+
+async def json_document(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+    """``{"embeddings": [...], "summary": {...}}``, written as rows come; for a single ROI just its outcome."""
+    summary, text, before = Summary(), bytearray(), b'{"embeddings":['
+    async for some in rows:
+        for row in some:
+            outcome = _outcome(reply, row, summary)
+            text += (
+                b"{%b}" % outcome if reply.job.single else b'%b{"index":%d,%b}' % (before, row.index, outcome)
+            )
+            before = b","
+            if len(text) >= _PIECE_BYTES:
+                yield await _take(text)
+    if not reply.job.single:
+        text += (b"" if summary.rows else before) + b'],"summary":%b}' % to_json(summary.to_dict())
+    yield bytes(text)
+
+
+async def _take(text: bytearray) -> bytes:
+    piece = bytes(text)
+    text.clear()
+    await asyncio.sleep(
+        0
+    )  # writing numbers as text takes milliseconds, and sending them may wait for nothing
+    return piece
+
+
+def _outcome(reply: Reply, row: Row, summary: Summary) -> bytes:
+    problem = reply.problem(row)
+    summary.count(1, int(problem is not None))
+    if row.data is None:
+        return b'"problem":%b' % problem
+    meta = b"{}" if row.meta is None else row.meta.encode()
+    return b'"embedding":%b,"meta":%b' % (_numbers(row.data, reply.job.dtype), meta)
+
+
+def _numbers(data: NDArray[np.float32], dtype: str) -> bytes:
+    """Nested lists of short decimals that read back as exactly these numbers; NaN and infinities become null."""
+    with np.errstate(all="ignore"):
+        wide = data.astype(dtype).astype(np.float64)
+        places = _DIGITS[dtype] - 1 - np.floor(np.log10(np.abs(wide)))
+        scale = 10.0 ** np.nan_to_num(places, posinf=0, neginf=0)
+        short = np.where(np.isfinite(wide), np.rint(wide * scale) / scale, wide)
+    return to_json(short.tolist(), inf_nan_mode="null")

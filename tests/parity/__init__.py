@@ -1,0 +1,1 @@
+"""Golden cases: the reference implementations' numbers, reproduced here."""
