@@ -22,7 +22,7 @@ from rs_embed_core.prepare import prepare
 from rs_embed_core.prepared import Prepared
 from rs_embed_core.providers import get_provider
 from rs_embed_core.providers.array import ArrayProvider, checked
-from rs_embed_core.registry import get_card, list_models
+from rs_embed_core.registry import generation, get_card, list_models
 from rs_embed_core.sample import collate, group_by_signature
 from rs_embed_core.specs.data import UserData
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
@@ -70,7 +70,7 @@ def configure(
 
 
 @lru_cache(maxsize=_ENCODERS_KEPT)
-def _encoder(model: str, variant: str, device: str) -> Encoder:
+def _encoder(model: str, variant: str, device: str, _generation: int) -> Encoder:
     card, _ = get_card(model)
     return Encoder(card, variant, checkpoints=_defaults[0].checkpoints, device=device)
 
@@ -335,7 +335,7 @@ def _prepared(index: int, read: Read) -> _Ready:
 def _embed(ready: Sequence[_Ready], device: str) -> Iterable[Embedding]:
     """Forward the samples of several ROIs of one model, batched by signature, and assemble each ROI."""
     selection = ready[0].plan.selection
-    encoder = _encoder(selection.model, selection.variant, device)
+    encoder = _encoder(selection.model, selection.variant, device, generation())
     samples = [sample for item in ready for sample in item.prepared.samples]
     tokens: dict[int, tuple[Tokens, EncoderInfo, float]] = {}
     card, _ = get_card(selection.model)

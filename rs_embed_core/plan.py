@@ -11,7 +11,7 @@ from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.notice import Notice
 from rs_embed_core.errors import RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square
-from rs_embed_core.registry import get_card
+from rs_embed_core.registry import generation, get_card
 from rs_embed_core.specs.request import Ask, EmbedRequest
 from rs_embed_core.specs.spatial import Spatial
 
@@ -90,13 +90,17 @@ def read_scale(shared: Recipe) -> float:
     return shared.read.grid.transform[0]
 
 
-@lru_cache(maxsize=256)
 def recipe(ask: Ask) -> Recipe:
-    """Resolve what does not depend on the ROI.
+    """Resolve what does not depend on the ROI; remembered, since every ROI of a batch asks for it.
 
     Raises:
         UnknownModel, UnknownOption, Unsupported, InvalidInput: the model cannot do what is asked.
     """
+    return _recipe(ask, generation())
+
+
+@lru_cache(maxsize=256)
+def _recipe(ask: Ask, _generation: int) -> Recipe:
     card, alias = get_card(ask.model)
     selection = card.select(ask, alias)
     entry = card.input(selection.modality)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import pkgutil
 from functools import cache
 
@@ -22,9 +23,19 @@ def _cards() -> dict[str, ModelCard]:
     return cards
 
 
+_changes = itertools.count(1)
+_generation = [0]
+
+
 def register_model(card: ModelCard) -> None:
     """Add a card of your own, or replace one, in this process."""
     _cards()[card.id] = card
+    _generation[0] = next(_changes)
+
+
+def generation() -> int:
+    """Changes whenever a card is added: part of the key of whatever is cached about cards."""
+    return _generation[0]
 
 
 def get_card(model: str) -> tuple[ModelCard, Alias | None]:

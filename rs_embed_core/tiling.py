@@ -1,15 +1,16 @@
 """Stages prepare and assemble: how a large image is cut into tiles, and how their results become one.
 
-Facts: golden/dofa/spec.md, "Request geometry, resizing and tiling". A tile owns the pixels between the midpoints
-of its overlaps; cells of its token grid are kept accordingly, each seam snapped to one cell edge.
+Facts: golden/dofa/spec.md, "Request geometry, resizing and tiling". A tile owns the pixels between the
+midpoints of its overlaps; cells of its token grid are kept accordingly, each seam snapped to one cell edge.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Axis:
     Attributes:
         length: pixels, after snapping.
         tile: side of a tile; shorter axes are padded to it.
-        starts, ends: pixel range of each tile without padding; the last one is shifted back to end at ``length``.
+        starts, ends: pixel range of each tile without padding; the last is shifted back to end at ``length``.
     """
 
     length: int
@@ -51,23 +52,29 @@ class Axis:
         starts = tuple(min(i * tile, max(0, snapped - tile)) for i in range(count))
         return cls(snapped, tile, starts, tuple(min(start + tile, snapped) for start in starts))
 
-    @property
+    @cached_property
     def owned(self) -> tuple[tuple[int, int], ...]:
         """The pixels that each tile owns; they partition the axis."""
-        cuts = [0, *((end + start) // 2 for end, start in zip(self.ends, self.starts[1:], strict=False)), self.length]
-        return tuple(zip(cuts, cuts[1:], strict=False))
+        cuts = [
+            0,
+            *((end + start) // 2 for end, start in zip(self.ends, self.starts[1:], strict=False)),
+            self.length,
+        ]
+        return tuple(itertools.pairwise(cuts))
 
     def cells(self, count: int) -> tuple[tuple[int, int], ...]:
         """The range of ``count`` token cells that is kept of each tile."""
         kept: list[tuple[int, int]] = []
-        position = 0.0
-        for i, (start, (_, own_end)) in enumerate(zip(self.starts, self.owned, strict=True)):
-            first = min(max(math.floor((position - start) * count / self.tile), 0), count - 1)
-            end = (own_end - start) * count / self.tile
-            last = math.ceil(end) if i == len(self.starts) - 1 else math.floor(end + 0.5)
+        position = 0  # pixels times ``count``: whole numbers, where a rounding error would keep a cell twice
+        for start, (_, own_end) in zip(self.starts, self.owned, strict=True):
+            first = min(max((position - start * count) // self.tile, 0), count - 1)
+            end = (own_end - start) * count
+            last = (
+                -(-end // self.tile) if own_end == self.length else (2 * end + self.tile) // (2 * self.tile)
+            )
             last = min(max(last, first + 1), count)
             kept.append((first, last))
-            position = start + last * self.tile / count
+            position = start * count + last * self.tile
         return tuple(kept)
 
 
@@ -103,7 +110,7 @@ class TileLayout:
         return *_cells(self.rows, cells_h)[row], *_cells(self.columns, cells_w)[column]
 
     def owned_area(self, index: int, window: tuple[float, float, float, float] | None = None) -> float:
-        """Pixels that a tile owns, inside a window of fractions (y0, y1, x0, x1) of the image if one is given."""
+        """Pixels that a tile owns, inside a window (y0, y1, x0, x1) of fractions of the image if given."""
         row, column = self._place(index)
         y0, y1, x0, x1 = (0.0, 1.0, 0.0, 1.0) if window is None else window
         height, width = self.rows.length, self.columns.length
@@ -119,23 +126,30 @@ _cells = lru_cache(maxsize=256)(Axis.cells)
 
 def stitch(pieces: Sequence[Floats], layout: TileLayout) -> Floats:
     """The whole grid ``[D, H, W]`` from the kept cells ``[D, h, w]`` of every tile, in order."""
+    if len(pieces) != layout.count:
+        raise ValueError(f"{len(pieces)} pieces for a layout of {layout.count} tiles")
     width = len(layout.columns.starts)
     rows = [np.concatenate(pieces[i : i + width], axis=2) for i in range(0, layout.count, width)]
     return np.concatenate(rows, axis=1)
 
 
 def merge_mean(vectors: Sequence[Floats], areas: Sequence[float]) -> Floats:
-    """The mean of the tiles' vectors, weighted by area."""
-    weights = np.asarray(areas, np.float64)
-    return (weights @ np.stack(vectors).astype(np.float64) / weights.sum()).astype(np.float32)
+    """The mean of the vectors of the tiles that have some area, weighted by it."""
+    # chosen before the sum, not by a weight of 0: 0 * NaN is NaN
+    pairs = [(vector, area) for vector, area in zip(vectors, areas, strict=True) if area > 0]
+    weights = np.array([area for _, area in pairs], np.float64)
+    stacked = np.stack([vector for vector, _ in pairs])  # [N, D]
+    return (weights @ stacked.astype(np.float64) / weights.sum()).astype(np.float32)
 
 
 def merge_max(vectors: Sequence[Floats], areas: Sequence[float]) -> Floats:
     """The element-wise maximum over the vectors of the tiles that have some area."""
-    return np.max([vector for vector, area in zip(vectors, areas, strict=True) if area > 0], axis=0)
+    return np.stack([vector for vector, area in zip(vectors, areas, strict=True) if area > 0]).max(axis=0)
 
 
-def crop_cells(height: int, width: int, window: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+def crop_cells(
+    height: int, width: int, window: tuple[float, float, float, float]
+) -> tuple[int, int, int, int]:
     """Cells (r0, r1, c0, c1) that a window of fractions (y0, y1, x0, x1) touches: outward, at least one."""
     y0, y1, x0, x1 = window
     if max(y0, x0) <= _FULL and min(y1, x1) >= 1 - _FULL:

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,7 +106,7 @@ class _Pipeline:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spans = 0
 
-    async def run(self) -> AsyncIterator[list[Row]]:
+    async def run(self) -> AsyncGenerator[list[Row]]:
         """Yield rows until every ROI has one, or the deadline has passed."""
         missing = set(range(len(self._job.spatials)))
         order = _Order(ordered=self._job.ordered)
@@ -170,29 +170,30 @@ class _Pipeline:
         span: list[Item] = []
         size = _FIRST_SPAN
         for index, raw in enumerate(self._job.spatials):
-            item, nbytes = self._planned(index, raw)
+            planned = self._planned(index, raw)
+            nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.fetch.pixels
             if not self._window.has_room(nbytes):
                 self._send(span)
                 span = []
                 await self._window.room(nbytes)
             self._window.take(index, nbytes)
-            if item is not None:
-                span.append(item)
+            if isinstance(planned, Row):
+                self._rows.put_nowait([planned])
+                continue
+            self._items[index] = planned
+            span.append(planned)
             if len(span) >= size:
                 self._send(span)
                 span, size = [], min(_SPAN, 2 * size)
                 await asyncio.sleep(0)  # planning is pure CPU: let results through
         self._send(span)
 
-    def _planned(self, index: int, raw: object) -> tuple[Item | None, int]:
-        """An ROI, planned, and the bytes of its imagery; one that cannot be planned becomes a row at once."""
+    def _planned(self, index: int, raw: object) -> Item | Row:
+        """An ROI, planned; or the row that says why it cannot be."""
         try:
-            resolved = plan(self._job.ask.at(spatial_from_dict(raw)))
+            return Item(index, plan(self._job.ask.at(spatial_from_dict(raw))))
         except RSEmbedError as error:
-            self._rows.put_nowait([Row(index, error=error)])
-            return None, 0
-        self._items[index] = Item(index, resolved)
-        return self._items[index], _FLOAT_BYTES * resolved.fetch.pixels
+            return Row(index, error=error)
 
     def _send(self, span: Sequence[Item]) -> None:
         """Give a span to the next fetch actor."""
@@ -325,7 +326,7 @@ def _outcomes(batch: EncodedBatch) -> list[Tokens | RSEmbedError]:
     return [failed[i] if i in failed else next(tokens) for i in range(count)]
 
 
-async def stream(job: Job, route: Route) -> AsyncIterator[list[Row]]:
+async def stream(job: Job, route: Route) -> AsyncGenerator[list[Row]]:
     """Yield lists of rows until every ROI of the job has exactly one; in order if the job says so."""
     rows = _Pipeline(job, route).run()
     async with contextlib.aclosing(rows):

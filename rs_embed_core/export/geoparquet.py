@@ -35,8 +35,8 @@ def write_geoparquet(
 ) -> Path:
     """Write pooled embeddings and their ROIs, in Hilbert order.
 
-    Columns: ``index``, ``geometry`` (WKB, EPSG:4326), ``bbox``, ``embedding`` (float32, fixed size) and ``meta``
-    (JSON). The file's metadata has ``geo`` (GeoParquet) and ``emb`` (a STAC Collection).
+    Columns: ``index``, ``geometry`` (WKB, EPSG:4326), ``bbox``, ``embedding`` (float32, fixed size) and
+    ``meta`` (JSON). The file's metadata has ``geo`` (GeoParquet) and ``emb`` (a STAC Collection).
 
     Args:
         path: of the file; its folder is made.

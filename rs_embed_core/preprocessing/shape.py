@@ -2,8 +2,8 @@
 
 Every function takes ``[..., H, W]`` with row 0 north and treats the leading axes as a batch.
 One resampler covers every kernel that the models were trained with. It reproduces PyTorch
-(``aten/src/ATen/native/UpSample.h`` and ``cpu/UpSampleKernel.cpp``) and Pillow (``src/libImaging/Resample.c``), neither of
-which is needed at run time.
+(``aten/src/ATen/native/UpSample.h``, ``cpu/UpSampleKernel.cpp``) and Pillow (``src/libImaging/Resample.c``);
+neither is needed at run time.
 """
 
 from functools import lru_cache
@@ -15,11 +15,11 @@ from numpy.typing import DTypeLike, NDArray
 type KernelName = Literal["nearest", "bilinear", "bicubic"]
 type Floats = NDArray[np.floating]
 
-# Output pixels per matrix product. A kernel touches few inputs, so a block of outputs reads a narrow band of the
-# axis; 16 was the fastest of 8..224 for 65 -> 64 and 410 -> 224 (a dense product costs 2 and 4 times as much).
+# Output pixels per matrix product. A kernel touches few inputs, so a block of outputs reads a narrow band of
+# the axis. 16 was the fastest of 8..224 for 65 -> 64 and 410 -> 224; one dense product took 2 and 4 times it.
 _BLOCK = 16
-# Multiplications up to which OpenBLAS keeps to one thread (interface/gemm.c: SMP_THRESHOLD_MIN * 4). Requests are what
-# runs in parallel; threads inside one image made it up to ten times slower while a neighbour used the other core.
+# Multiplications up to which OpenBLAS keeps to one thread (interface/gemm.c: SMP_THRESHOLD_MIN * 4). Requests
+# run in parallel already: threads inside one image cost a factor of 4 to 8 with three processes on two cores.
 _SERIAL_PRODUCT = 4 * 65536
 # Pillow keeps coefficients as integers scaled by 2**PRECISION_BITS, PRECISION_BITS = 32 - 8 - 2 (Resample.c).
 _EIGHT_BIT_UNIT = 2.0**22
@@ -71,19 +71,17 @@ def resample(  # noqa: PLR0913 -- the six are one resampler's settings; `Resampl
 ) -> NDArray[np.float32]:
     """The image resized to `size`, pixel areas aligned (``align_corners=False``).
 
-    Equals ``torch.nn.functional.interpolate(mode=kernel, antialias=antialias)`` and, with `eight_bit`, every pixel of
-    Pillow's ``Image.resize``. Missing pixels must be filled before: NaN spreads to the neighbourhood.
+    Equals ``torch.nn.functional.interpolate(mode=kernel, antialias=antialias)`` and, with `eight_bit`, every
+    pixel of Pillow's ``Image.resize``. Fill missing pixels before: NaN spreads to the neighbourhood.
 
     Args:
         image: ``[..., H, W]``; whole numbers 0..255 if `eight_bit`.
-        size: Height and width of the result; equal to the input's, the input itself is returned.
+        size: Height and width of the result. If they are the input's, the input itself is returned.
         kernel: Interpolating function.
         antialias: Widen the kernel by the scale when shrinking, as Pillow always does.
-        cubic_a: Keys' free parameter of "bicubic"; PyTorch has -0.75, but -0.5 with antialias, and Pillow -0.5.
-        eight_bit: Compute as Pillow does on uint8: columns first, rounded and clamped to 0..255 after each pass.
-
-    Returns:
-        ``[..., h, w]`` float32.
+        cubic_a: Keys' parameter of "bicubic": -0.75 in PyTorch, -0.5 in Pillow and in PyTorch with antialias.
+        eight_bit: Compute as Pillow on uint8: width first, rounded and clamped to 0..255 after each pass.
+            Pillow 13 takes the height first where that shrinks more; up to 12, and here, never.
 
     Raises:
         ValueError: A size below one, "nearest" with antialias, or `eight_bit` without antialias.
@@ -96,20 +94,14 @@ def resample(  # noqa: PLR0913 -- the six are one resampler's settings; `Resampl
         return _nearest(image, size)
     if eight_bit and not antialias:
         raise ValueError("eight_bit reproduces Pillow, which always antialiases; pass antialias=True")
-    weighting = _Kernel(kernel, antialias, cubic_a, eight_bit)
-    planes = np.asarray(image, np.float64 if eight_bit else np.float32).reshape(-1, *image.shape[-2:])  # [N, H, W]
-    rows = _axis_pass(image.shape[-2], size[0], weighting)
-    columns = _axis_pass(image.shape[-1], size[1], weighting)
-    if eight_bit:
-        planes = _round_to_grey(_along_rows(_round_to_grey(_along_columns(planes, columns)), rows))
-    elif _columns_first(rows, columns, planes.shape[-2:]):
-        planes = _along_rows(_along_columns(planes, columns), rows)
-    else:
-        planes = _along_columns(_along_rows(planes, rows), columns)
+    planes = np.asarray(image, np.float64 if eight_bit else np.float32).reshape(-1, *image.shape[-2:])
+    planes = _two_passes(planes, size, _Kernel(kernel, antialias, cubic_a, eight_bit))
     return planes.reshape(*image.shape[:-2], *size).astype(np.float32, copy=False)
 
 
-def resize_shorter_side(image: NDArray[np.float32], size: int, **how: Unpack[Resampling]) -> NDArray[np.float32]:
+def resize_shorter_side(
+    image: NDArray[np.float32], size: int, **how: Unpack[Resampling]
+) -> NDArray[np.float32]:
     """The image resized so that its shorter side is `size`, the aspect kept (torchvision ``Resize(int)``).
 
     The long side is cut to whole pixels, ``int(size * long / short)``
@@ -123,7 +115,7 @@ def resize_shorter_side(image: NDArray[np.float32], size: int, **how: Unpack[Res
 def centre_crop(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """The central ``[..., size, size]`` view of the image (torchvision ``CenterCrop``).
 
-    Half pixels round to even, as ``int(round((H - size) / 2.0))`` does in ``torchvision/transforms/functional.py``.
+    Halves round to even: ``int(round((H - size) / 2.0))`` in ``torchvision/transforms/functional.py``.
 
     Raises:
         ValueError: The image is smaller than the crop; torchvision would add black borders.
@@ -138,35 +130,25 @@ def centre_crop(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 def pad_to_square(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """The image centred in a square of its longer side, and the (top, left) pixel where it starts.
 
-    The border is mirrored, or repeats the edge where the padding is at least as long as the axis, since too little
-    is left to mirror. An odd pixel goes to the bottom or right.
+    The border is mirrored, or repeats the edge where the padding is at least as long as the axis. An odd
+    pixel goes to the bottom or right. Source: golden/dofa/spec.md, "input_prep=resize".
     """
     height, width = image.shape[-2:]
     side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
     if height == width:
-        return image, (top, left)
-    border = ((top, side - height - top), (left, side - width - left))
-    if side - min(height, width) >= min(height, width):
-        return _pad(image, border, "edge"), (top, left)
-    return _pad(image, border, "reflect"), (top, left)
+        return image, (0, 0)
+    top, left = (side - height) // 2, (side - width) // 2
+    mode: Literal["edge", "reflect"] = "edge" if side >= 2 * min(height, width) else "reflect"
+    border = [(top, side - height - top), (left, side - width - left)]
+    return np.pad(image, [(0, 0)] * (image.ndim - 2) + border, mode=mode), (top, left)
 
 
 def pad_edge(image: NDArray[np.float32], h: int, w: int) -> NDArray[np.float32]:
     """The image grown to at least h x w pixels by repeating its last row and column."""
-    missing = max(h - image.shape[-2], 0), max(w - image.shape[-1], 0)
-    if missing == (0, 0):
+    below, right = max(h - image.shape[-2], 0), max(w - image.shape[-1], 0)
+    if not (below or right):
         return image
-    return _pad(image, ((0, missing[0]), (0, missing[1])), "edge")
-
-
-def _pad(
-    image: NDArray[np.float32],
-    border: tuple[tuple[int, int], tuple[int, int]],
-    mode: Literal["edge", "reflect"],
-) -> NDArray[np.float32]:
-    """The image with (before, after) pixels added to its last two axes."""
-    return np.pad(image, [(0, 0)] * (image.ndim - 2) + list(border), mode=mode)
+    return np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, below), (0, right)], mode="edge")
 
 
 def _nearest(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -185,13 +167,17 @@ def _nearest_pixels(n_in: int, n_out: int) -> NDArray[np.intp]:
     return np.minimum(pixels, n_in - 1)
 
 
-def _columns_first(rows: _Pass, columns: _Pass, size: tuple[int, int]) -> bool:
-    """Whether resampling the columns before the rows is the cheaper order for planes of this size.
-
-    A multiplication along columns counts double: its product is narrow and was measured to take twice the time.
-    """
-    first = 2 * columns.cost * size[0] + rows.cost * columns.n_out
-    return first <= rows.cost * size[1] + 2 * columns.cost * rows.n_out
+def _two_passes(planes: Floats, size: tuple[int, int], kernel: _Kernel) -> Floats:
+    """[N, H, W] -> [N, *size]; of the two orders Pillow's on 8 bit, else the cheaper."""
+    height, width = planes.shape[-2:]
+    rows, columns = _axis_pass(height, size[0], kernel), _axis_pass(width, size[1], kernel)
+    if kernel.eight_bit:
+        return _round_to_grey(_along_rows(_round_to_grey(_along_columns(planes, columns)), rows))
+    # a multiplication along columns counts double: measured, its narrow product takes twice the time
+    columns_first = 2 * columns.cost * height + rows.cost * size[1]
+    if columns_first <= rows.cost * width + 2 * columns.cost * size[0]:
+        return _along_rows(_along_columns(planes, columns), rows)
+    return _along_columns(_along_rows(planes, rows), columns)
 
 
 def _along_columns(planes: Floats, axis: _Pass) -> Floats:
@@ -235,7 +221,8 @@ def _check_lengths(n_in: int, n_out: int) -> None:
 def _axis_pass(n_in: int, n_out: int, kernel: _Kernel) -> _Pass:
     """The weights of one axis, as a banded matrix cut into blocks of outputs."""
     _check_lengths(n_in, n_out)
-    inputs, weights = _wide_taps(n_in, n_out, kernel) if kernel.antialias else _narrow_taps(n_in, n_out, kernel)
+    taps = _wide_taps if kernel.antialias else _narrow_taps
+    inputs, weights = taps(n_in, n_out, kernel)
     blocks = []
     for start in range(0, n_out, _BLOCK):
         writes = slice(start, min(start + _BLOCK, n_out))
@@ -251,13 +238,13 @@ def _axis_pass(n_in: int, n_out: int, kernel: _Kernel) -> _Pass:
 
 
 def _narrow_taps(n_in: int, n_out: int, kernel: _Kernel) -> tuple[NDArray[np.intp], Floats]:
-    """Inputs and weights [n_out, taps] of a kernel of fixed width (UpSample.h, ``compute_source_index_and_lambda``)."""
+    """Inputs and weights [n_out, taps], fixed kernel (UpSample.h, ``area_pixel_compute_source_index``)."""
     # positions in float32 like PyTorch: at pixel 400 its rounding moves a weight by 3e-5
     scale, centre = np.float32(n_in) / np.float32(n_out), np.arange(n_out) + 0.5
     if kernel.name == "bilinear":
         position = np.maximum(scale * centre.astype(np.float32) - np.float32(0.5), np.float32(0))
         offsets = np.arange(0, 2)
-    else:  # PyTorch's binaries fuse multiplication and subtraction here (measured, 2.15 on AVX-512): one rounding
+    else:  # here PyTorch's binaries fuse multiplication and subtraction into one rounding (2.15 on AVX-512)
         position = (scale.astype(np.float64) * centre - 0.5).astype(np.float32)
         offsets = np.arange(-1, 3)
     first = np.floor(position)
@@ -267,7 +254,7 @@ def _narrow_taps(n_in: int, n_out: int, kernel: _Kernel) -> tuple[NDArray[np.int
 
 
 def _wide_taps(n_in: int, n_out: int, kernel: _Kernel) -> tuple[NDArray[np.intp], Floats]:
-    """Inputs and weights [n_out, taps] of a kernel widened by the scale (Resample.c, ``precompute_coeffs``)."""
+    """Inputs and weights [n_out, taps], kernel as wide as the scale (Resample.c, ``precompute_coeffs``)."""
     dtype: DTypeLike = np.float64 if kernel.eight_bit else np.float32  # Pillow's and PyTorch's precision
     scale = np.asarray(n_in, dtype) / np.asarray(n_out, dtype)
     widening = np.maximum(scale, 1)
@@ -279,17 +266,19 @@ def _wide_taps(n_in: int, n_out: int, kernel: _Kernel) -> tuple[NDArray[np.intp]
     weights = _kernel_value((inputs.astype(dtype) - centre + 0.5) * (1 / widening), kernel)
     weights = np.where(inputs < last, weights, 0)
     weights /= np.cumsum(weights, axis=1)[:, -1:]  # cumsum adds from left to right as the originals do
-    if kernel.eight_bit:  # halves away from zero, then back to fractions: exact in float64, and so are the products
+    if (
+        kernel.eight_bit
+    ):  # halves away from zero; as fractions again they and their products are exact in float64
         weights = np.trunc(weights * _EIGHT_BIT_UNIT + np.copysign(0.5, weights)) / _EIGHT_BIT_UNIT
     return np.minimum(inputs, n_in - 1), weights
 
 
 def _kernel_value(distance: Floats, kernel: _Kernel) -> Floats:
     """The kernel at a distance in (widened) pixels: triangle, or Keys' cubic convolution (1981, eq. 4)."""
-    x = np.abs(distance)
+    x: Floats = np.abs(distance)
     if kernel.name == "bilinear":
         return np.maximum(1 - x, 0)
     a = kernel.cubic_a
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0))  # noqa: PLR2004 -- the cubic reaches two pixels far
+    return np.where(x < 1, near, np.where(x < 2, far, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from ray import serve
@@ -15,9 +15,10 @@ from serve_app.deployments.ray_clients import RayFetchPool, ServeEncoder, Status
 from serve_app.router import Deployed, Router, default_ask
 from serve_app.settings import ServiceSettings
 from serve_app.stream import stream
-from serve_app.wire.codecs import record_batches, to_embedding
+from serve_app.wire.codecs import Reply, record_batches, to_embedding
 from serve_app.wire.rows import Job, Row
 from serve_app.wire.schemas import Limits, decode_job
+from serve_app.wire.shapes import is_uniform
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +48,7 @@ class RouterReplica:
         self._router = Router(deployed, self._fetchers, settings.limits, provider_names())
         self._limits = limits(settings)
 
-    async def run(self, job: Job) -> AsyncIterator[list[Row]]:
+    async def run(self, job: Job) -> AsyncGenerator[list[Row]]:
         """Yield rows until every ROI of the job has one.
 
         Raises:
@@ -58,7 +59,7 @@ class RouterReplica:
             async for some in rows:
                 yield some
 
-    async def embed(self, request: Mapping[str, object]) -> Embedding:
+    async def embed(self, request: Mapping[str, JSONValue]) -> Embedding:
         """The embedding of one ROI; ``request`` has the JSON fields of ``POST /v1/embeddings``.
 
         Raises:
@@ -72,12 +73,13 @@ class RouterReplica:
                 return to_embedding(row)
         raise AssertionError("a job yields a row for every ROI")
 
-    async def embed_stream(self, request: Mapping[str, object]) -> AsyncIterator[pa.RecordBatch]:
+    async def embed_stream(self, request: Mapping[str, JSONValue]) -> AsyncIterator[pa.RecordBatch]:
         """Yield the rows of many ROIs as record batches; the last one, without rows, carries the summary."""
         job = decode_job(request, limits=self._limits)
-        batches = record_batches(job, self.run(job))
-        async for batch in batches:
-            yield batch
+        rows = self.run(job)
+        async with contextlib.aclosing(rows):
+            async for batch in record_batches(Reply(job, is_uniform(job)), rows):
+                yield batch
 
     async def catalogue(self) -> list[dict[str, JSONValue]]:
         """The models, and the state of those served here."""

@@ -1,0 +1,1 @@
+"""The HTTP application: an ASGI app around a ``Service``. Knows no Ray."""

@@ -7,7 +7,7 @@ null. A stream ends with a batch of no rows that carries a summary; without one 
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import IO
 
@@ -15,44 +15,45 @@ import numpy as np
 import pyarrow as pa
 from pydantic_core import from_json
 
-from rs_embed_core.errors import ForwardError, JSONValue
+from rs_embed_core.errors import ForwardError
 from serve_app.wire.columns import Layout, numbers_of
 from serve_app.wire.problems import from_problem
-from serve_app.wire.reply import Reply, Summary
+from serve_app.wire.reply import Reply, Summary, closing
 from serve_app.wire.rows import Row
 
 SCHEMA_VERSION = "1"
 MAX_BATCH_BYTES = 8_000_000  # of numbers; while it is written a batch is held about three times
 
 
-async def record_batches(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncIterator[pa.RecordBatch]:
-    """The rows as record batches of one schema; the last has no rows, and the summary in its schema's metadata.
+async def batches_of(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[pa.RecordBatch]:
+    """The rows as record batches of one schema; the last is empty, its schema's metadata holds the summary.
 
-    The schema is made from the first row that has numbers. Problems before it wait for it: they are small, and
-    a request's ROIs are limited. If all rows are problems the tensor has no elements and ``dim`` is 0.
+    The schema is made from the first row that has numbers. Problems before it wait for it: they are small,
+    and a request's ROIs are limited. If all rows are problems the tensor has no elements and ``dim`` is 0.
     """
     table: _Table | None = None
     waiting: list[Row] = []
-    async for some in rows:
-        waiting += some
-        if table is None:
-            first = next((row for row in some if row.data is not None), None)
-            table = None if first is None else _Table(reply, first)
-        if table is not None:
-            for batch in table.batches(waiting):
-                yield batch
-            waiting = []
+    async with closing(rows):
+        async for some in rows:
+            waiting += some
+            if table is None:
+                first = next((row for row in some if row.data is not None), None)
+                table = None if first is None else _Table(reply, first)
+            if table is not None:
+                for batch in table.batches(waiting):
+                    yield batch
+                waiting = []
     table = table or _Table(reply, None)
     for batch in table.batches(waiting):
         yield batch
     yield table.end()
 
 
-async def arrow_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+async def arrow_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[bytes]:
     """The same as an IPC stream, one piece per batch; the summary is the last batch's custom metadata."""
     sink = io.BytesIO()
     writer: pa.RecordBatchStreamWriter | None = None
-    async with aclosing(record_batches(reply, rows)) as batches:
+    async with aclosing(batches_of(reply, rows)) as batches:
         async for batch in batches:
             writer = writer or pa.ipc.new_stream(sink, batch.schema)
             writer.write_batch(batch, custom_metadata=summary_of(batch))
@@ -129,12 +130,12 @@ def _json(texts: Sequence[str | bytes | None]) -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
 
 
-def _texts(facts: dict[str, JSONValue]) -> dict[str, str]:
+def _texts(facts: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items()}
 
 
 def summary_of(batch: pa.RecordBatch) -> dict[str, str] | None:
-    """The summary that the last batch of ``record_batches`` carries; None for any other batch."""
+    """The summary that the last batch of ``batches_of`` carries; None for any other batch."""
     metadata = batch.schema.metadata or {}
     if b"status" not in metadata:
         return None
@@ -145,8 +146,8 @@ def rows_of(batch: pa.RecordBatch) -> list[Row]:
     """The rows of a batch; float32 numbers are read-only views of its memory."""
     numbers = numbers_of(batch.column("embedding"))
     indices = batch.column("index").to_pylist()
-    metas = batch.column("meta").to_pylist()
-    problems = batch.column("problem").to_pylist()
+    metas = batch.column("meta").storage.to_pylist()
+    problems = batch.column("problem").storage.to_pylist()
     return [
         Row(index, data, meta, None if problem is None else from_problem(from_json(problem)))
         for index, data, meta, problem in zip(indices, numbers, metas, problems, strict=True)
@@ -160,12 +161,12 @@ def read_arrow(file: IO[bytes]) -> Iterator[list[Row]]:
         file: its ``read(n)`` gives n bytes unless the end is near, as ``io.BufferedReader``'s does.
 
     Raises:
-        IncompleteStream: the stream was cut (also where ``file`` raises ``OSError``), or its summary counts other
-            rows; ``context["rows"]`` says how many arrived.
+        IncompleteStream: the stream was cut (also where ``file`` raises ``OSError``), or its summary counts
+            other rows; ``context["rows"]`` says how many arrived.
     """
     seen, said = Summary(), None
     try:
-        for batch, metadata in _batches_of(file):
+        for batch, metadata in _read(file):
             said = metadata or said
             rows = rows_of(batch)
             seen.count(len(rows), sum(row.error is not None for row in rows))
@@ -177,7 +178,7 @@ def read_arrow(file: IO[bytes]) -> Iterator[list[Row]]:
     seen.check(said)
 
 
-def _batches_of(file: IO[bytes]) -> Iterator[tuple[pa.RecordBatch, dict[str, str]]]:
+def _read(file: IO[bytes]) -> Iterator[tuple[pa.RecordBatch, dict[str, str]]]:
     reader = pa.ipc.open_stream(file)
     while True:
         try:

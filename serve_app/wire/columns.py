@@ -20,8 +20,8 @@ class Layout:
     """How the numbers of a stream lie.
 
     Attributes:
-        shape: of every row (a fixed-shape tensor); None where each row has its own: then a struct of ``data``,
-            the values in row-major order, and ``shape``, the storage of Arrow's variable-shape tensor.
+        shape: of every row (a fixed-shape tensor); None where each row has its own: then a struct of
+            ``data``, the values in row-major order, and ``shape``, as Arrow's variable-shape tensor lies.
         dtype: float32 or float16.
     """
 
@@ -90,7 +90,7 @@ def numbers_of(column: pa.Array) -> Sequence[Numbers | None]:
 
 
 def _numpy(values: pa.Array) -> Numbers:
-    return values.to_numpy().astype(np.float32, copy=False)
+    return np.asarray(values.to_numpy(), np.float32)
 
 
 def _flat(data: NDArray[np.generic]) -> pa.Array:

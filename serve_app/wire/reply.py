@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rs_embed_core.errors import IncompleteStream, JSONValue, RSEmbedError
@@ -16,7 +17,7 @@ class Reply:
 
     Attributes:
         job: the request.
-        uniform: all grids will have one shape (see ``shapes.is_uniform``); one that differs becomes a problem.
+        uniform: all grids will have one shape (``shapes.is_uniform``); one that differs becomes a problem.
         instance: the request id, said in problems.
     """
 
@@ -33,9 +34,19 @@ class Reply:
         return problem_json(to_problem(error, instance=self.instance, pointer=pointer))
 
 
+@asynccontextmanager
+async def closing(rows: AsyncIterator[list[Row]]) -> AsyncGenerator[None]:
+    """Close the rows afterwards, however it ends, so that a caller who leaves stops the work."""
+    try:
+        yield
+    finally:
+        if isinstance(rows, AsyncGenerator):
+            await rows.aclose()
+
+
 @dataclass
 class Summary:
-    """How many rows a stream had, and how many of them were problems: written at its end, checked by readers."""
+    """How many rows a stream had, how many of them problems: written at its end, checked by readers."""
 
     rows: int = 0
     problems: int = 0

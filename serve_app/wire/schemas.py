@@ -62,7 +62,17 @@ def decode(body: bytes, *, content_type: str | None, limits: Limits) -> Job:
     _check_media(content_type)
     if len(body) > limits.max_body_bytes:
         raise body_too_large(limits)
-    fields = _parse(body)
+    return decode_job(_parse(body), limits=limits)
+
+
+def decode_job(request: Mapping[str, object], *, limits: Limits) -> Job:
+    """The ``Job`` that the fields of a body describe; a handle's caller may give specs as their values.
+
+    Raises:
+        BatchTooLong: too many ROIs.
+        InvalidRequest: as ``decode``.
+    """
+    fields = {name: value for name, value in request.items() if value is not None}
     if unknown := [name for name in fields if name not in FIELDS]:
         raise _unknown_fields(unknown)
     spatials, single = _spatials(fields, limits)
@@ -120,7 +130,7 @@ def _parse(body: bytes) -> dict[str, JSONValue]:
     if not isinstance(value, dict):
         msg = f"the body is {_json_type(value)}."
         raise MalformedBody(msg, hint='Send one JSON object: {"model": ..., "spatial": {...}}.')
-    return {key: item for key, item in value.items() if item is not None}
+    return value
 
 
 def _json_type(value: object) -> str:
@@ -147,7 +157,7 @@ def _wrong(name: str, message: str, hint: str) -> InvalidRequest:
     )
 
 
-def _spatials(fields: Mapping[str, JSONValue], limits: Limits) -> tuple[tuple[object, ...], bool]:
+def _spatials(fields: Mapping[str, object], limits: Limits) -> tuple[tuple[object, ...], bool]:
     if ("spatial" in fields) == ("spatials" in fields):
         found = "both spatial and spatials are" if "spatial" in fields else "neither spatial nor spatials is"
         msg = f"{found} given."
@@ -155,8 +165,9 @@ def _spatials(fields: Mapping[str, JSONValue], limits: Limits) -> tuple[tuple[ob
     if "spatial" in fields:
         return (fields["spatial"],), True
     value = fields["spatials"]
-    if not isinstance(value, list) or not value:
-        msg = "spatials is empty." if isinstance(value, list) else f"spatials is {_brief(value)}, not a list."
+    if not isinstance(value, list | tuple) or not value:
+        empty = isinstance(value, list | tuple)
+        msg = "spatials is empty." if empty else f"spatials is {_brief(value)}, not a list."
         raise _wrong("spatials", msg, "Give at least one ROI.")
     if len(value) > limits.max_rois:
         msg = f"spatials has {len(value)} ROIs; one request may have {limits.max_rois}."
@@ -165,7 +176,7 @@ def _spatials(fields: Mapping[str, JSONValue], limits: Limits) -> tuple[tuple[ob
     return tuple(value), False
 
 
-def _ask(fields: dict[str, JSONValue]) -> Ask:
+def _ask(fields: Mapping[str, object]) -> Ask:
     try:
         return ask_from_dict(fields)
     except SpecError as error:
@@ -179,7 +190,7 @@ def _ask(fields: dict[str, JSONValue]) -> Ask:
         raise InvalidRequest(msg, hint=hint, context={"errors": culprits}) from error
 
 
-def _culprits(fields: Mapping[str, JSONValue]) -> list[JSONValue]:
+def _culprits(fields: Mapping[str, object]) -> list[JSONValue]:
     """Every field that is wrong by itself, so that one answer lists them all."""
     found: list[JSONValue] = []
     for name, value in fields.items():
@@ -194,13 +205,13 @@ def _culprits(fields: Mapping[str, JSONValue]) -> list[JSONValue]:
     return found
 
 
-def _ordered(value: JSONValue) -> bool:
+def _ordered(value: object) -> bool:
     if isinstance(value, bool):
         return value
     raise _wrong("ordered", f"ordered is {_brief(value)}.", "ordered is true or false.")
 
 
-def _timeout(value: JSONValue) -> float | None:
+def _timeout(value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= LONGEST_TIMEOUT_S:
@@ -209,7 +220,7 @@ def _timeout(value: JSONValue) -> float | None:
     raise _wrong("timeout_s", f"timeout_s is {_brief(value)}.", hint)
 
 
-def _dtype(value: JSONValue) -> Dtype:
+def _dtype(value: object) -> Dtype:
     if value == "float32":
         return "float32"
     if value == "float16":

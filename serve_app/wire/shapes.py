@@ -1,4 +1,4 @@
-"""Stage stream: whether all grids of a job will have one shape. Needs the cards, so the client does without it."""
+"""Stage stream: whether all grids of a job will have one shape. Needs the cards; the client does without."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def is_uniform(job: Job) -> bool:
         return False
     try:
         card, _ = get_card(job.ask.model)
-    except UnknownModel:  # one that only the router's process knows
+        options = {option.name: option.default for option in card.options} | dict(job.ask.model_config)
+        return all(entry.shape_for(options).fit != "native" for entry in card.inputs)
+    except (UnknownModel, TypeError, ValueError):  # or options that the router will refuse
         return False
-    options = {option.name: option.default for option in card.options} | dict(job.ask.model_config)
-    return all(entry.shape_for(options).fit != "native" for entry in card.inputs)
 
 
 def _is_square(spatial: object) -> bool:

@@ -3,69 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from serve_app.wire.reply import Reply, Summary
+from serve_app.wire.reply import Reply, Summary, closing
 from serve_app.wire.rows import Row
 
 _PIECE_BYTES = 65_536
 _DIGITS = {"float32": 9, "float16": 5}  # significant ones that name every value exactly
 
 
-async def ndjson_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
-    """One object per line: ``index`` with ``embedding`` and ``meta``, or with ``problem``; last the ``summary``."""
+async def ndjson_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[bytes]:
+    """One object per line: ``index`` with ``embedding`` and ``meta``, or ``problem``; last ``summary``."""
     summary, lines = Summary(), bytearray()
-    async for some in rows:
-        for row in some:
-            lines += b'{"index":%d,%b}\n' % (row.index, _outcome(reply, row, summary))
-            if len(lines) >= _PIECE_BYTES:
+    async with closing(rows):
+        async for some in rows:
+            for row in some:
+                lines += b'{"index":%d,%b}\n' % (row.index, _outcome(reply, row, summary))
+                if len(lines) >= _PIECE_BYTES:
+                    yield await _take(lines)
+            if lines:
                 yield await _take(lines)
-        if lines:
-            yield await _take(lines)
     yield to_json({"summary": summary.to_dict()}) + b"\n"
 
 
-async def json_document(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
-    """``{"embeddings": [...], "summary": {...}}``, written as rows come; for a single ROI just its outcome."""
-    summary, text, before = Summary(), bytearray(), b'{"embeddings":['
-    async for some in rows:
-        for row in some:
-            outcome = _outcome(reply, row, summary)
-            text += (
-                b"{%b}" % outcome if reply.job.single else b'%b{"index":%d,%b}' % (before, row.index, outcome)
-            )
-            before = b","
-            if len(text) >= _PIECE_BYTES:
-                yield await _take(text)
-    if not reply.job.single:
-        text += (b"" if summary.rows else before) + b'],"summary":%b}' % to_json(summary.to_dict())
+async def json_document(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[bytes]:
+    """``{"embeddings": [...], "summary": {...}}``, written as rows come; of a single ROI just its outcome."""
+    many, summary = not reply.job.single, Summary()
+    text = bytearray(b'{"embeddings":[' if many else b"")
+    async with closing(rows):
+        async for some in rows:
+            for row in some:
+                comma = b"," if many and summary.rows else b""
+                index = b'"index":%d,' % row.index if many else b""
+                text += b"%b{%b%b}" % (comma, index, _outcome(reply, row, summary))
+                if len(text) >= _PIECE_BYTES:
+                    yield await _take(text)
+    if many:
+        text += b'],"summary":%b}' % to_json(summary.to_dict())
     yield bytes(text)
 
 
 async def _take(text: bytearray) -> bytes:
+    """The text so far. Others run meanwhile: writing numbers takes milliseconds, sending may not wait."""
     piece = bytes(text)
     text.clear()
-    await asyncio.sleep(
-        0
-    )  # writing numbers as text takes milliseconds, and sending them may wait for nothing
+    await asyncio.sleep(0)
     return piece
 
 
 def _outcome(reply: Reply, row: Row, summary: Summary) -> bytes:
     problem = reply.problem(row)
     summary.count(1, int(problem is not None))
-    if row.data is None:
-        return b'"problem":%b' % problem
+    if problem is not None or row.data is None:
+        return b'"problem":%b' % (problem or b"null")
     meta = b"{}" if row.meta is None else row.meta.encode()
     return b'"embedding":%b,"meta":%b' % (_numbers(row.data, reply.job.dtype), meta)
 
 
 def _numbers(data: NDArray[np.float32], dtype: str) -> bytes:
-    """Nested lists of short decimals that read back as exactly these numbers; NaN and infinities become null."""
+    """Nested lists of short decimals that read back as exactly these numbers; not finite becomes null."""
     with np.errstate(all="ignore"):
         wide = data.astype(dtype).astype(np.float64)
         places = _DIGITS[dtype] - 1 - np.floor(np.log10(np.abs(wide)))

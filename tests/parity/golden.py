@@ -69,10 +69,11 @@ class Case:
     def stored(self, tensor: str, full: torch.Tensor | NDArray[Any]) -> NDArray[Any]:
         """The elements of ``full`` that the case keeps of the tensor of that name."""
         entries = self.spec.get("tensors", {})
-        return strided(full, entries.get(tensor, 1) if isinstance(entries, Mapping) else 1)
+        entry = entries.get(tensor, 1) if isinstance(entries, Mapping) else 1
+        return strided(full, entry if isinstance(entry, Mapping) else 1)
 
     def check(self, tensor: str, ours: torch.Tensor | NDArray[Any]) -> float:
-        """Compare a full, unbatched tensor with the stored one; the relative error that `assert_close` returns."""
+        """Compare a full, unbatched tensor with the stored one; returns what `assert_close` returns."""
         return assert_close(self.stored(tensor, ours), self.tensors[tensor])
 
 
@@ -83,7 +84,7 @@ def golden_file(model: str, filename: str) -> Path:
 
 
 def golden_dir(model: str, case: str | None = None) -> Path:
-    """The folder of a case; without a case the repository's folder of the model if there is one, else the shared."""
+    """The folder of a case; without a case the repository's folder of the model, else the shared one."""
     if case is not None:
         return golden_file(model, f"{case}.json").parent
     return golden_file(model, "")
@@ -94,7 +95,12 @@ def cases(model: str, *, level: str | None = None) -> list[str]:
 
     A case is a json with an npz of the same name; other json files (keys, configurations) are not cases.
     """
-    names = {path.stem for root in _ROOTS for path in (root / model).glob("*.npz") if path.with_suffix(".json").exists()}
+    names = {
+        path.stem
+        for root in _ROOTS
+        for path in (root / model).glob("*.npz")
+        if path.with_suffix(".json").exists()
+    }
     return sorted(name for name in names if level is None or _spec(model, name).get("level") == level)
 
 
@@ -131,9 +137,9 @@ def strided(
 
     Args:
         array: The full tensor.
-        spec: An entry of the case's ``tensors`` (its ``stride`` or ``stored_stride``, if any, has a step for every
-            axis), or such a list of steps, or the one number of ``grid_stride``: a step for the last two axes.
-            An entry that is only the shape says nothing of strides, so pass 1 for it (`Case.stored` does).
+        spec: An entry of the case's ``tensors`` (its ``stride`` or ``stored_stride``, if any, has a step for
+            every axis), or such a list of steps, or the one number of ``grid_stride``: a step for the last
+            two axes. An entry that is only a shape says nothing of strides: pass 1 for it.
     """
     full = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
     if isinstance(spec, Mapping):
@@ -155,10 +161,14 @@ def assert_close(ours: torch.Tensor | NDArray[Any], expected: torch.Tensor | NDA
     got, want = (np.asarray(strided(value, 1), dtype=np.float64) for value in (ours, expected))
     assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"
     missing = np.isnan(want)
-    assert np.array_equal(np.isnan(got), missing), f"NaN in {np.isnan(got).sum()} places, expected in {missing.sum()}"
+    assert np.array_equal(np.isnan(got), missing), (
+        f"NaN in {np.isnan(got).sum()} places, expected in {missing.sum()}"
+    )
     error = float(np.abs(got - want)[~missing].max(initial=0.0))
     scale = float(np.abs(want)[~missing].max(initial=0.0))
-    assert error <= TOLERANCE * scale, f"off by {error:.3e}, {error / scale if scale else np.inf:.1e} of {scale:.3e}"
+    assert error <= TOLERANCE * scale, (
+        f"off by {error:.3e}, {error / scale if scale else np.inf:.1e} of {scale:.3e}"
+    )
     return error / scale if scale else 0.0
 
 

@@ -11,19 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.chip import FetchPlan, Period
-from rs_embed_core.providers._synthetic_climate import air_temperature, between, day_of
-from rs_embed_core.providers._synthetic_fields import Bits, Floats, mix
-from rs_embed_core.providers._synthetic_land import Cover, Land, Window
-from rs_embed_core.providers._synthetic_passes import passes
-from rs_embed_core.providers._synthetic_sensors import Sensor, bands_of, sensor_of
-from rs_embed_core.providers._synthetic_spectra import (
-    COLUMNS,
+from rs_embed_core.providers.synthetic.climate import air_temperature, between, day_of
+from rs_embed_core.providers.synthetic.fields import Bits, Floats, stir
+from rs_embed_core.providers.synthetic.land import NOISE, ROWS, SHARE, Cover, Land, Window
+from rs_embed_core.providers.synthetic.passes import passes
+from rs_embed_core.providers.synthetic.sensors import Sensor, bands_of, sensor_of
+from rs_embed_core.providers.synthetic.spectra import (
     KELVIN_UNITS,
-    PATTERN_A,
     POWER_UNITS,
-    SHARE,
-    SIGNED,
-    VIGOUR,
     Look,
     optical_look,
     radar_look,
@@ -32,8 +27,12 @@ from rs_embed_core.providers._synthetic_spectra import (
 
 _FREEZING_K = 273.15
 _LOOKS = 4.4  # equivalent number of looks of a Sentinel-1 IW GRD scene at high resolution (ESA)
-_SNOW_AT_C, _SNOW_RANGE_C, _SNOW_LIFT_C = 0.0, 9.0, 2.5  # none there, full that much colder; colder with height
-_CANOPY, _TWIGS = np.float32(0.65), np.float32(0.35)  # parts of the snow that woods hide
+_SNOW_AT_C, _SNOW_RANGE_C, _SNOW_LIFT_C = (
+    -1.0,
+    9.0,
+    1.8,
+)  # none there, full that much colder; colder with height
+_CANOPY, _TWIGS = np.float32(0.65 / SHARE), np.float32(0.35 / SHARE)  # parts of the snow that woods hide
 _FLICKER = 0.05  # brightness of a pixel from frame to frame, peak to peak
 _GRAINS = np.array([8, 16], np.uint32)[:, None, None]
 _HIGHEST = 4.0  # deviations of the height field
@@ -45,13 +44,13 @@ class Frame:
 
     Attributes:
         day: of the year.
-        seed: makes a pixel's bits into those of this frame.
+        factor: odd, turns a pixel's bits into those of this frame.
         haze: brightness of the frame, about 1.
         scenes: how many went into the composite.
     """
 
     day: float
-    seed: int
+    factor: int
     haze: float
     scenes: int
 
@@ -62,7 +61,7 @@ class View:
 
     Attributes:
         polarisations: of the bands (radar only).
-        gain, offset: from units of ``Look`` to whole numbers of ``step``; the offset is ``[C, 1]``, None for 0.
+        gain, offset: from units of ``look`` to whole numbers of ``step``; offset is ``[C, 1]``, None for 0.
     """
 
     sensor: Sensor
@@ -79,7 +78,7 @@ def frame_of(collection: str, period: Period) -> Frame:
     text = f"{period.start.isoformat()}/{period.end.isoformat()}"
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
     haze = 0.98 + 0.04 * (seed >> 32) / 2**32
-    return Frame(day_of(period.middle), seed & 0xFFFFFFFF, haze, passes(sensor_of(collection), period))
+    return Frame(day_of(period.middle), seed & 0xFFFFFFFF | 1, haze, passes(sensor_of(collection), period))
 
 
 def view_of(plan: FetchPlan) -> View:
@@ -105,62 +104,70 @@ def _view(collection: str, bands: tuple[str, ...], median: bool) -> View:  # noq
     return View(sensor, look, gain, offset=offset if offset.any() else None, step=step * sensor.unit)
 
 
-def render(ground: Land, window: Window, view: View, frame: Frame, out: NDArray[np.float32]) -> None:
+def render(ground: Land, window: Window, *, view: View, frame: Frame, out: NDArray[np.float32]) -> None:
     """Write one frame of a window into ``out [C, H, W]``."""
-    bits = mix(window.bits ^ np.uint32(frame.seed))
-    rows = _rows(ground, window, view, frame, bits).reshape(COLUMNS, -1)
-    # whole numbers with sums below 2**24: exact in float32, so the window cannot be seen (_synthetic_fields)
-    values = view.look.signature(window.zone, frame.day) @ rows
-    values *= np.float32(view.gain)
-    if view.sensor.kind == "radar":
+    bits = stir(window.bits, frame.factor)
+    rows, free = _snowed(ground, window, frame)
+    optical = view.sensor.kind == "reflectance"
+    if optical:
+        grains = ((bits << _GRAINS).view(np.int32) >> 24).astype(np.float32)  # [2, H, W], signed bytes
+        np.rint(np.multiply(grains, free, out=rows[NOISE]), out=rows[NOISE])
+    # whole numbers with sums below 2**24: exact in float32, so the window cannot be seen (fields.py)
+    signature = view.look.signature(window.zone, frame.day)
+    values = (
+        out.reshape(len(out), -1) if out.flags.c_contiguous else np.empty((len(out), bits.size), np.float32)
+    )
+    np.matmul(signature, rows.reshape(ROWS, -1), out=values)
+    if optical:
+        values *= _light(ground, frame, bits, view.gain).reshape(-1)
+        _write_numbers(values, view, view.offset)
+    elif view.sensor.kind == "temperature":
+        values *= np.float32(view.gain)
+        air = air_temperature(window.zone.latitude, frame.day)
+        _write_numbers(values, view, np.float32(KELVIN_UNITS * (_FREEZING_K + air)))
+    else:
+        values *= np.float32(view.gain)
         _speckle(values, bits, view.polarisations, frame.scenes)
-        out[...] = (_decibels(values) if view.sensor.decibels else values).reshape(out.shape)
-        return
-    if view.sensor.kind == "temperature":
-        values += np.float32(KELVIN_UNITS * (_FREEZING_K + air_temperature(window.zone.latitude, frame.day)))
-    elif view.offset is not None:
-        values += view.offset
+        if view.sensor.decibels:
+            values[...] = _decibels(values)
+    if not out.flags.c_contiguous:
+        out[...] = values.reshape(out.shape)
+
+
+def _write_numbers(values: Floats, view: View, offset: Floats | np.float32 | None) -> None:
+    """Turn values into the collection's numbers, in place."""
+    if offset is not None:
+        values += offset
     np.rint(values, out=values)
-    np.multiply(values.reshape(out.shape), np.float32(view.step), out=out)
+    if view.step != 1.0:
+        values *= np.float32(view.step)
 
 
-def _rows(ground: Land, window: Window, view: View, frame: Frame, bits: Bits) -> Floats:
-    """Whole numbers ``[columns, H, W]``: shares of the classes, vigour and noise."""
-    rows = np.empty((COLUMNS, *bits.shape), np.float32)
-    shares, bare_of_snow = _snowed(ground, window, frame)
-    if view.sensor.kind != "reflectance":
-        np.multiply(shares, np.float32(SHARE), out=rows[: len(Cover)])
-        rows[len(Cover) :] = 0
-        return np.rint(rows, out=rows)
+def _light(ground: Land, frame: Frame, bits: Bits, gain: float) -> Floats:
+    """Brightness ``[H, W]``: texture of the ground, haze and noise of the frame, times the gain."""
     light = (bits >> 24).astype(np.float32)
-    light *= np.float32(SHARE * _FLICKER / 255)
-    light += np.float32(SHARE * (frame.haze - _FLICKER / 2))
+    light *= np.float32(gain * _FLICKER / 255)
+    light += np.float32(gain * (frame.haze - _FLICKER / 2))
     light *= ground.bright
-    np.multiply(shares, light, out=rows[: len(Cover)])
-    plants = bare_of_snow * np.float32(SIGNED)
-    np.multiply(ground.vigour, plants, out=rows[VIGOUR])
-    plants *= np.float32(1 / 128)
-    grains = ((bits << _GRAINS).view(np.int32) >> 24).astype(np.float32)  # [2, H, W], signed bytes
-    np.multiply(grains, plants, out=rows[PATTERN_A:])
-    return np.rint(rows, out=rows)
+    return light
 
 
 def _snowed(ground: Land, window: Window, frame: Frame) -> tuple[Floats, Floats]:
-    """The shares with snow on the ground, and the share of land that stays free of it."""
+    """The rows with snow on the ground (the ground's own if none lies), and the share of snow-free land."""
     celsius = air_temperature(window.zone.latitude, frame.day)
     depth = (_SNOW_AT_C - celsius) / _SNOW_RANGE_C
     if depth + _HIGHEST * _SNOW_LIFT_C / _SNOW_RANGE_C <= 0.0:
-        return ground.shares, ground.dry
+        return ground.rows, ground.dry
     snow = ground.height * np.float32(_SNOW_LIFT_C / _SNOW_RANGE_C)
     snow += np.float32(depth)
     np.clip(snow, 0, 1, out=snow)
-    snow *= 1 - _CANOPY * ground.shares[Cover.EVERGREEN] - _TWIGS * ground.shares[Cover.DECIDUOUS]
+    snow *= 1 - _CANOPY * ground.rows[Cover.EVERGREEN] - _TWIGS * ground.rows[Cover.DECIDUOUS]
     frozen = np.float32(between(5.0, 12.0, -celsius))
-    snow *= ground.dry + frozen * ground.shares[Cover.WATER]
+    snow *= ground.dry + frozen * (1 - ground.dry)
     free = np.float32(1) - snow
-    shares = ground.shares * free
-    shares[Cover.SNOW] = snow
-    return shares, ground.dry * free
+    rows = ground.rows * free
+    np.multiply(snow, np.float32(SHARE), out=rows[Cover.SNOW])
+    return np.rint(rows, out=rows), ground.dry * free
 
 
 def _speckle(power: Floats, bits: Bits, polarisations: tuple[int, ...], scenes: int) -> None:

@@ -1,4 +1,4 @@
-"""Stage fetch, synthetic imagery: what covers the ground, as shares of classes per pixel, the same at all times."""
+"""Stage fetch, synthetic imagery: what covers the ground, the same at all times."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.providers._synthetic_climate import Zone
-from rs_embed_core.providers._synthetic_fields import Axis, Bits, Floats, deviation, mix, smooth
+from rs_embed_core.providers.synthetic.climate import Zone, zone_at
+from rs_embed_core.providers.synthetic.fields import Axis, Bits, Floats, deviation, mix, smooth
 
 
 class Cover(IntEnum):
@@ -29,11 +29,16 @@ class Cover(IntEnum):
     SNOW = 10
 
 
+VIGOUR = len(Cover)  # rows after those of the classes
+NOISE = slice(VIGOUR + 1, VIGOUR + 3)
+ROWS = NOISE.stop
+SHARE = 256  # a full share, as a whole number
+SIGNED = 128  # strong vigour (two deviations), and the largest noise
 _HEIGHT, _RIVER, _FOREST, _URBAN, _MOISTURE, _WARP = range(6)
-_AMPLITUDES = np.array(  # [field, octave of 100 m .. 90 km]; each row sums to at most AMPLITUDE_LIMIT
+_AMPLITUDES = np.array(  # [field, octave of 100 m .. 90 km]; each row sums to at most 15, see smooth
     [
         [0, 1, 4, 5, 3, 2],
-        [0, 1, 2, 4, 8, 0],
+        [0, 0, 0, 3, 12, 0],
         [2, 4, 4, 3, 2, 0],
         [2, 3, 3, 4, 3, 0],
         [3, 3, 3, 3, 3, 0],
@@ -42,16 +47,30 @@ _AMPLITUDES = np.array(  # [field, octave of 100 m .. 90 km]; each row sums to a
     np.float32,
 )
 _DEVIATIONS = deviation(_AMPLITUDES)
-_RAMPED = (_HEIGHT, _RIVER, _URBAN, _FOREST, _MOISTURE, _HEIGHT, _MOISTURE)  # fields in the order of _ramps
-_RIVER_WIDTH = 0.006  # deviations of the river field: 50 m or so
+_RAMPED = np.array([_HEIGHT, _RIVER, _URBAN, _FOREST, _MOISTURE, _HEIGHT, _MOISTURE])  # what _ramped returns
+_TEXTURE_M = 10.0  # coarser pixels average texture away
+_RAMPED_DEVIATIONS = _DEVIATIONS[_RAMPED, None, None]
+_RIVER_WIDTH = 0.005  # deviations of the river field: 50 m or so
+_MEANDER = np.float32(
+    0.008 * _DEVIATIONS[_RIVER] / _DEVIATIONS[_FOREST]
+)  # rivers borrow bends from the woods' field
 
 _CELL = 1024  # parcel coordinates are whole numbers, 1024 to a parcel: their sums are exact
-_PARCEL_M = (340.0, 170.0)  # along and across the strips of parcels, Mercator metres
-_HEADINGS = ((0.866, 0.5), (-0.5, 0.866))  # cosine and sine of their mean directions
-_WARP_M = (900.0, 1900.0)  # parcels drift by this much per deviation of the warp field, which also turns them
+_PARCEL_M = np.array([[340.0], [170.0]])  # along and across the strips of parcels, Mercator metres
+_CELL_PER_M = _CELL / _PARCEL_M
+_HEADINGS = np.array([[0.866, 0.5], [-0.5, 0.866]])  # cosine and sine of their mean directions
+_DRIFT_M = np.array(
+    [[900.0], [1900.0]]
+)  # parcels move by this per deviation of the warp field, which turns them
+_DRIFT = (_DRIFT_M * _CELL_PER_M / _DEVIATIONS[_WARP]).astype(np.float32)[:, :, None]
 _PARCELS_UP_TO_M = 120.0  # coarser pixels see the mean of many parcels
 _HEDGE, _STREET = 85, 70  # widths in 1024ths of a parcel
-_SOWN = (0.33, 0.58, 0.75, 0.85)  # cumulative shares of parcels with cereal, summer crops, ley, fallow; rest grass
+_SOWN = (
+    0.33,
+    0.58,
+    0.75,
+    0.85,
+)  # cumulative shares of parcels with cereal, summer crops, ley, fallow; rest grass
 _SOWN_BITS = np.array([share * 2**32 for share in _SOWN]).astype(np.uint32)[:, None, None]
 _SOWN_PARTS = np.diff((0.0, *_SOWN)).astype(np.float32)[:, None, None]
 _CROPS = slice(Cover.CEREAL, Cover.FALLOW + 1)
@@ -59,12 +78,13 @@ _CROPS = slice(Cover.CEREAL, Cover.FALLOW + 1)
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Pixels of the lattice of ``scale_m``: those of ``rows`` and ``columns``, with the zone they lie in.
+    """Some rows and columns of a pixel lattice, in one zone.
 
     Attributes:
-        rows, columns: what the noise fields need.
+        rows, columns: what the noise fields need of them.
         row_numbers, column_numbers: ``[H]`` (southward) and ``[W]`` on the lattice.
         bits: ``[H, W]`` random bits of each pixel.
+        scale_m: size of a pixel, (x, y).
     """
 
     rows: Axis
@@ -72,7 +92,7 @@ class Window:
     row_numbers: NDArray[np.int64]
     column_numbers: NDArray[np.int64]
     bits: Bits
-    scale_m: float
+    scale_m: tuple[float, float]
     zone: Zone
 
 
@@ -81,34 +101,35 @@ class Land:
     """The ground of a window.
 
     Attributes:
-        shares: ``[class, H, W]`` of each pixel; they sum to about 1 (parcels differ in brightness).
+        rows: ``[ROWS, H, W]``, whole numbers: shares of the classes in units of 1 / SHARE, which sum to about
+            SHARE (parcels differ in brightness); vigour of plants (-SIGNED: poor, SIGNED: strong); and room
+            for the noise of a frame, the only rows that change.
         dry: ``[H, W]`` share that is not water.
-        vigour: ``[H, W]`` in -1..1, how well plants do against the mean.
         height: ``[H, W]`` in deviations.
         bright: ``[H, W]`` texture, about 1.
     """
 
-    shares: Floats
+    rows: Floats
     dry: Floats
-    vigour: Floats
     height: Floats
     bright: Floats
 
 
 def land(window: Window) -> Land:
     """The ground of a window."""
-    fields = smooth(window.rows, window.columns, _AMPLITUDES)
+    fields = smooth(window.rows, window.columns, amplitudes=_AMPLITUDES)
     lakes, rivers, built, forest, evergreen, farmed, bare = _ramped(fields, window)
-    parcels = _parcels(window, fields[_WARP]) if window.scale_m <= _PARCELS_UP_TO_M else None
-    texture = (window.bits >> 24).astype(np.float32)
-    texture *= np.float32(1 / 255)
-    texture -= np.float32(0.5)
+    parcels = _parcels(window, fields[_WARP]) if max(window.scale_m) <= _PARCELS_UP_TO_M else None
+    texture = (window.bits.view(np.int32) >> 24).astype(np.float32)
 
-    shares = np.zeros((len(Cover), *lakes.shape), np.float32)
+    rows = np.empty((ROWS, *lakes.shape), np.float32)
+    rows[Cover.SNOW] = 0
+    rows[NOISE] = 0
+    shares = rows[:VIGOUR]
     water = np.maximum(lakes, rivers, out=shares[Cover.WATER])
     dry = np.float32(1) - water
     left = dry.copy()
-    if parcels and built.any():
+    if parcels is not None and built.any():
         built *= _gardens(parcels, texture)
     _take(left, built, shares[Cover.BUILT])
     _take(left, forest, shares[Cover.DECIDUOUS])
@@ -118,44 +139,49 @@ def land(window: Window) -> Land:
     shares[Cover.GRASS] = left
     _sow(parcels, shares)
 
-    vigour = fields[_MOISTURE] * np.float32(0.5 / _DEVIATIONS[_MOISTURE])
+    shares *= np.float32(SHARE)
+    vigour = np.multiply(fields[_MOISTURE], np.float32(SIGNED / 2 / _DEVIATIONS[_MOISTURE]), out=rows[VIGOUR])
+    vigour *= dry
+    np.rint(rows, out=rows)
     height = fields[_HEIGHT] * np.float32(1.0 / _DEVIATIONS[_HEIGHT])
-    forest *= np.float32(0.22)  # crowns and their shadows: woods are rougher than fields
-    forest += np.float32(0.10)
+    forest *= dry
+    rough = min(1.0, _TEXTURE_M / max(window.scale_m)) / 256
+    forest *= np.float32(0.22 * rough)  # crowns and their shadows: woods are rougher than fields
+    forest += np.float32(0.10 * rough)
     texture *= forest
     texture += np.float32(1)
-    return Land(shares, dry, np.clip(vigour, -1, 1, out=vigour), height, texture)
+    return Land(rows, dry, height, texture)
 
 
 def _ramped(fields: Floats, window: Window) -> Floats:
     """Shares 0..1 ``[ramp, H, W]`` of what is left over by those before, in the order of ``_RAMPED``."""
-    ramps = fields[list(_RAMPED)]
-    np.abs(ramps[1], out=ramps[1])  # rivers run where their field crosses zero
-    slopes, starts = _slopes(window.zone, window.scale_m)
+    ramps: Floats = fields[_RAMPED]
+    river = ramps[1]
+    river += ramps[3] * _MEANDER
+    np.abs(river, out=river)  # rivers run where their field crosses zero
+    slopes, starts = _slopes(window.zone.latitude, max(window.scale_m))
     ramps *= slopes
     ramps += starts
-    return np.clip(ramps, 0, 1, out=ramps)
+    np.clip(ramps, 0, 1, out=ramps)
+    return ramps
 
 
 @lru_cache(maxsize=1024)
-def _slopes(zone: Zone, scale_m: float) -> tuple[Floats, Floats]:
+def _slopes(latitude: float, scale_m: float) -> tuple[Floats, Floats]:
     """Linear ramps ``[ramp, 1, 1]`` of fields, which ``_ramped`` cuts off at 0 and 1."""
-    blur = 1e-4 * scale_m  # coarse pixels see softer edges
-    bounds = np.array(  # where a field's ramp is 0 and 1, in deviations
-        [
-            (-1.45, -1.5 - blur),
-            (_RIVER_WIDTH + 0.003 + blur, _RIVER_WIDTH),
-            (zone.built, zone.built + 0.35),
-            (zone.forest, zone.forest + 0.12 + blur),
-            (zone.evergreen, zone.evergreen + 0.4),
-            (zone.farmed + 0.1 + blur, zone.farmed),
-            (0.3 - zone.bare, -0.3 - zone.bare),
-        ]
+    zone, blur = zone_at(latitude), 1e-4 * scale_m  # coarse pixels see softer edges
+    bounds = (  # where a field's ramp is 0 and 1, in deviations
+        (-1.45, -1.5 - blur),
+        (_RIVER_WIDTH + 0.003 + blur, _RIVER_WIDTH),
+        (zone.built, zone.built + 0.35),
+        (zone.forest, zone.forest + 0.12 + blur),
+        (zone.evergreen, zone.evergreen + 0.4),
+        (zone.farmed + 0.1 + blur, zone.farmed),
+        (0.3 - zone.bare, -0.3 - zone.bare),
     )
-    bounds *= _DEVIATIONS[list(_RAMPED), None]
-    slopes = 1.0 / (bounds[:, 1] - bounds[:, 0])
-    starts = -bounds[:, 0] * slopes
-    return slopes.astype(np.float32)[:, None, None], starts.astype(np.float32)[:, None, None]
+    slopes = [[[1.0 / (one - zero)]] for zero, one in bounds]
+    starts = [[[zero / (zero - one)]] for zero, one in bounds]
+    return np.array(slopes, np.float32) / _RAMPED_DEVIATIONS, np.array(starts, np.float32)
 
 
 def _take(left: Floats, fraction: Floats, share: Floats) -> None:
@@ -166,7 +192,7 @@ def _take(left: Floats, fraction: Floats, share: Floats) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Parcels:
-    """Parcel coordinates ``[H, W]`` of pixels, along and across the strips, and random bits of their parcels."""
+    """Parcel coordinates ``[H, W]`` of pixels along and across strips, and random bits of the parcels."""
 
     along: NDArray[np.int32]
     across: NDArray[np.int32]
@@ -174,28 +200,23 @@ class _Parcels:
 
 
 def _parcels(window: Window, warp: Floats) -> _Parcels:
-    along, across = (
-        _turned(window, heading, size) for heading, size in zip(_HEADINGS, _PARCEL_M, strict=True)
-    )
-    along += (warp * np.float32(_WARP_M[0] * _CELL / _PARCEL_M[0] / _DEVIATIONS[_WARP])).astype(np.int32)
-    across += (warp * np.float32(_WARP_M[1] * _CELL / _PARCEL_M[1] / _DEVIATIONS[_WARP])).astype(np.int32)
+    units = _CELL_PER_M * window.scale_m * _HEADINGS  # per pixel: [along and across, x and y]
+    east = ((window.column_numbers + 0.5) * units[:, :1]).astype(np.int32)
+    south = ((window.row_numbers + 0.5) * units[:, 1:]).astype(np.int32)
+    drift = (warp * _DRIFT).astype(np.int32)
+    drift += south[:, :, None]
+    drift += east[:, None]
+    along, across = drift
     strip = (across >> 10).view(np.uint32) * np.uint32(0x9E3779B1)
     along += (strip >> 18).view(np.int32)  # strips are shifted against each other
     along >>= (strip >> 31).view(np.int32)  # and every other one has parcels of double length
-    bits = mix(strip + (along >> 10).view(np.uint32))
+    strip += (along >> 10).view(np.uint32)
+    bits = mix(strip)
     edge = np.minimum(across & (_CELL - 1), along & (_CELL - 1))
     edge -= _HEDGE
     edge >>= 31
     bits |= edge.view(np.uint32)  # all ones on a hedge, which makes it grass
     return _Parcels(along, across, bits)
-
-
-def _turned(window: Window, heading: tuple[float, float], parcel_m: float) -> NDArray[np.int32]:
-    """One coordinate of the pixels ``[H, W]`` in a turned frame, in 1024ths of a parcel."""
-    unit = window.scale_m * _CELL / parcel_m
-    east = ((window.column_numbers + 0.5) * (unit * heading[0])).astype(np.int32)
-    south = ((window.row_numbers + 0.5) * (unit * heading[1])).astype(np.int32)
-    return south[:, None] + east
 
 
 def _sow(parcels: _Parcels | None, shares: Floats) -> None:
@@ -218,12 +239,12 @@ def _sow(parcels: _Parcels | None, shares: Floats) -> None:
 
 
 def _gardens(parcels: _Parcels, texture: Floats) -> Floats:
-    """Built part of each pixel of a town: streets and roofs, and houses with more or less green around them."""
+    """Built part of each pixel of a town: streets, and houses with more or less green around them."""
     plot = mix(((parcels.along >> 7) * 0x3C6F + (parcels.across >> 8)).view(np.uint32))
     street = np.minimum(parcels.along & 511, parcels.across & 1023) < _STREET
     built = (plot >> 24).astype(np.float32)
     built *= np.float32(0.7 / 255)
     built += np.float32(0.25)
-    built += texture * np.float32(0.2)
+    built += texture * np.float32(0.2 / 256)
     built += street
     return np.clip(built, 0, 1, out=built)

@@ -1,7 +1,8 @@
 """Stage fetch, synthetic imagery: climate and calendar, as simple functions of latitude and day.
 
-Nothing here claims to be a climatology; the numbers give warm tropics, dry subtropics at about 24 degrees, forests
-and farmland at middle latitudes, snow in high-latitude winters and seasons that are opposite south of the equator.
+Nothing here claims to be a climatology; the numbers give warm tropics, dry subtropics at about 24 degrees,
+forests and farmland at middle latitudes, snow in high-latitude winters, and seasons that are opposite south
+of the equator.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Zone:
         latitude: degrees.
         tropical: 0..1, share of broadleaf evergreens among the evergreens.
         arid: 0..1, how much of a subtropical desert.
-        forest, built, bare, evergreen: where their fields' ramps lie, in standard deviations (less means more).
-        farmed: up to which height land is farmed, in standard deviations of the height field.
+        forest, built, evergreen: above which value of their field there are some, in standard deviations.
+        bare, farmed: below which value of the moisture (its sign changed) or height field, likewise.
     """
 
     latitude: float
@@ -50,7 +51,7 @@ class Zone:
 
 
 @lru_cache(maxsize=4096)
-def zone(latitude: float) -> Zone:
+def zone_at(latitude: float) -> Zone:
     """The zone of a latitude in degrees."""
     away = abs(latitude)
     tropical = 1.0 - between(14.0, 32.0, away)
@@ -62,7 +63,7 @@ def zone(latitude: float) -> Zone:
         tropical=tropical,
         arid=arid,
         forest=0.55 - 0.75 * tropical - 0.65 * boreal + 2.2 * arid + 3.5 * polar,
-        built=1.35 + 0.5 * arid + 0.5 * boreal + 4.0 * polar,
+        built=1.5 + 0.5 * arid + 0.5 * boreal + 4.0 * polar,
         bare=2.2 - 2.6 * arid - 1.6 * polar,
         evergreen=0.35 - 1.6 * tropical - 1.1 * boreal,
         farmed=0.75 - 1.3 * tropical - 1.7 * arid - 0.9 * boreal - 5.0 * polar,
@@ -82,8 +83,11 @@ def day_of(date: dt.date) -> float:
     return date.timetuple().tm_yday - late
 
 
-def crop_stage(latitude: float, day: float, peak: float, half_width: float) -> float:
-    """Greenness 0..1 of a crop that peaks on ``peak`` of the northern year; near the equator something always grows."""
+def crop_stage(latitude: float, day: float, *, peak: float, half_width: float) -> float:
+    """Greenness 0..1 of a crop that peaks on this day of the northern year.
+
+    It grows and withers within ``half_width`` days of that. Near the equator something always grows.
+    """
     distance = (_local_day(latitude, day) - peak + YEAR_DAYS / 2) % YEAR_DAYS - YEAR_DAYS / 2
     stage = between(0.0, 1.0, 1.25 * (1.0 - abs(distance) / half_width))
     seasonal = between(8.0, 28.0, abs(latitude))

@@ -1,12 +1,13 @@
-"""Stage fetch: the ``synthetic`` provider, made-up imagery that is the same wherever and whenever it is read.
+"""Stage fetch: the ``synthetic`` provider, made-up imagery that is the same whoever reads it and how.
 
-For tests, examples, the demo and benchmarks. The ground (lakes and rivers, woods, parcels of crops, grass, bare soil,
-towns) comes from noise fields over EPSG:3857 metres; seasons, snow and sensors are drawn on top. Skies are always
-clear, so ``cloudy_pct`` changes nothing, and neither do ``orbit`` and the IW flags change pixels.
+For tests, examples, the demo and benchmarks. The ground (lakes and rivers, woods, parcels of crops, grass,
+bare soil, towns) comes from noise fields over EPSG:3857 metres; seasons, snow and sensors are drawn on top.
+Skies are always clear and both radar orbits see the same: ``cloudy_pct``, ``orbit`` and the IW flags change
+no pixel.
 
-A pixel depends on its lattice column and row at its scale, the collection, the band, the period and the composite,
-and on nothing else: overlapping windows agree bit for bit. Pixels that do not lie on the lattice get the values of
-the nearest that do.
+A pixel depends on its column and row on the lattice of its scale, the collection, the band, the period and
+the composite, and on nothing else: overlapping windows agree bit for bit. Pixels that do not lie on the
+lattice get the values of the nearest that do.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from numpy.typing import NDArray
 from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.errors import NoImagery, ProviderError
 from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
-from rs_embed_core.providers._synthetic_climate import belt_rows, zone
-from rs_embed_core.providers._synthetic_fields import axes, pixel_bits
-from rs_embed_core.providers._synthetic_land import Window, land
-from rs_embed_core.providers._synthetic_passes import acquisitions
-from rs_embed_core.providers._synthetic_render import frame_of, render, view_of
-from rs_embed_core.providers._synthetic_sensors import sensor_of
+from rs_embed_core.providers.synthetic.climate import belt_rows, zone_at
+from rs_embed_core.providers.synthetic.fields import axes, pixel_bits
+from rs_embed_core.providers.synthetic.land import Window, land
+from rs_embed_core.providers.synthetic.passes import acquisitions
+from rs_embed_core.providers.synthetic.render import frame_of, render, view_of
+from rs_embed_core.providers.synthetic.sensors import sensor_of
 
 _BLOCK_PIXELS = 4600  # drawn at once: they stay in the cache, and BLAS stays on the calling thread
 
@@ -59,34 +60,38 @@ class SyntheticProvider:
         seen = [index for index, period in enumerate(plan.frames) if sensor.saw(period)]
         if not seen:
             raise _no_imagery(plan)
-        frames = [(index, frame_of(plan.collection, plan.frames[index])) for index in seen]
-        grid = plan.grid
-        data = np.empty((len(plan.frames), len(plan.bands), grid.height, grid.width), np.float32)
-        for rows, window in _windows(grid):
+        empty = [index for index in range(len(plan.frames)) if index not in seen]
+        data = np.empty((len(plan.frames), len(plan.bands), plan.grid.height, plan.grid.width), np.float32)
+        frames = [(frame_of(plan.collection, plan.frames[index]), data[index]) for index in seen]
+        for block, window in _windows(plan.grid):
             ground = land(window)
-            for index, frame in frames:
-                render(ground, window, view, frame, data[index, :, rows])
-        empty = tuple(sorted(set(range(len(plan.frames))) - set(seen)))
-        data[list(empty)] = plan.fill_value
+            for frame, pixels in frames:
+                render(ground, window, view=view, frame=frame, out=pixels[:, block])
         return Chip(
             data,
-            grid,
+            plan.grid,
             plan.bands,
             plan.frames,
             provider=self.name,
             collection=plan.collection,
-            valid=_valid(data, empty),
-            empty_frames=empty,
+            valid=_filled(data, empty, plan.fill_value),
+            empty_frames=tuple(empty),
             acquisitions=acquisitions(plan),
-            facts=(("s1_iw_applied", plan.require_iw), ("s1_iw_relaxed", False)) if sensor.kind == "radar" else (),
+            facts=_radar_facts(plan) if sensor.kind == "radar" else (),
         )
 
 
-def _valid(data: NDArray[np.float32], empty: tuple[int, ...]) -> NDArray[np.bool_] | None:
+def _radar_facts(plan: FetchPlan) -> tuple[tuple[str, bool], ...]:
+    return ("s1_iw_applied", plan.require_iw), ("s1_iw_relaxed", False)
+
+
+def _filled(data: NDArray[np.float32], empty: list[int], fill_value: float) -> NDArray[np.bool_] | None:
+    """Write the fill value into empty frames; the mask of the others' pixels, None where all are there."""
     if not empty:
         return None
+    data[empty] = fill_value
     valid = np.ones((len(data), *data.shape[2:]), np.bool_)
-    valid[list(empty)] = False
+    valid[empty] = False
     return valid
 
 
@@ -99,7 +104,7 @@ def _windows(grid: Grid) -> Iterator[tuple[slice, Window]]:
             msg, code="unsupported_grid", hint=f"Use a north-up grid in {WEB_MERCATOR}.", retryable=False
         )
     column, row = round(c / a), round(f / e)
-    columns, rows = axes((column, row), (grid.width, grid.height), (a, -e))
+    columns, rows = axes((column, row), (grid.width, grid.height), scale_m=(a, -e))
     row_numbers, column_numbers = np.arange(row, row + grid.height), np.arange(column, column + grid.width)
     belt, most = belt_rows(-e), max(1, _BLOCK_PIXELS // grid.width)
     start = 0
@@ -112,7 +117,9 @@ def _windows(grid: Grid) -> Iterator[tuple[slice, Window]]:
         bits = pixel_bits(numbers, column_numbers)
         yield (
             block,
-            Window(rows.part(start, stop), columns, numbers, column_numbers, bits, a, zone(latitude)),
+            Window(
+                rows.part(start, stop), columns, numbers, column_numbers, bits, (a, -e), zone_at(latitude)
+            ),
         )
         start = stop
 

@@ -22,7 +22,8 @@ class Sensor:
         first, last: days of the first and last acquisition.
         revisit_days: between two overpasses.
         hour: local solar time of the overpass.
-        form: of an acquisition's id, from ``time`` (a datetime), ``tile``, ``path``, ``row`` and ``orbit``.
+        form: of an acquisition's id, from ``clock``, ``tile``, ``path`` and ``row``; ``*`` is its date.
+        date_separator: between year, month and day there.
         gain, offset, step: a value is ``round((reflectance * 1e4 * gain + offset) / step) * step * unit``.
         unit: see ``step``; 1 unless the collection holds fractions.
         halves: medians of an even number of scenes end in .5.
@@ -37,6 +38,7 @@ class Sensor:
     revisit_days: int
     hour: float
     form: str
+    date_separator: str = ""
     last: dt.date | None = None
     gain: float = 1.0
     offset: float = 0.0
@@ -73,7 +75,7 @@ _TM = {"SR_B1": 485.0, "SR_B2": 560.0, "SR_B3": 660.0, "SR_B4": 835.0, "SR_B5": 
 _MODIS = (645.0, 858.0, 469.0, 555.0, 1240.0, 1640.0, 2130.0)
 _SR_OLI = {f"SR_B{i + 1}": nm for i, nm in enumerate(_OLI)}
 
-# A clear mid-latitude atmosphere seen from space: Rayleigh and thin aerosol; water vapour dims B9 and hides B10.
+# A clear mid-latitude atmosphere from space: Rayleigh and thin aerosol; water vapour dims B9 and hides B10.
 _AIR = (1050.0, 720.0, 390.0, 200.0, 160.0, 130.0, 100.0, 85.0, 75.0, 40.0, 12.0, 10.0, 5.0)
 _CLEARNESS = (0.82, 0.86, 0.90, 0.94, 0.94, 0.93, 0.95, 0.94, 0.96, 0.45, 0.004, 0.95, 0.92)
 _L1C = _MSI | {"B10": 1374.0}
@@ -115,7 +117,7 @@ def _sentinel2(*, surface: bool) -> Sensor:
         first=dt.date(2015, 6, 23),  # launch of Sentinel-2A
         revisit_days=5,
         hour=10.5,
-        form="{time:%Y%m%dT%H%M%S}_{time:%Y%m%dT%H%M%S}_T{tile}",
+        form="*T{clock}_*T{clock}_T{tile}",
         halves=True,
         path={} if surface else dict(zip(_L1C_ORDER, _AIR, strict=True)),
         through={} if surface else dict(zip(_L1C_ORDER, _CLEARNESS, strict=True)),
@@ -130,7 +132,7 @@ def _sentinel1(*, decibels: bool) -> Sensor:
         first=dt.date(2014, 10, 3),  # first scenes of Sentinel-1A
         revisit_days=12,
         hour=18.0,  # of an ascending pass; descending ones come 12 hours earlier
-        form="S1A_IW_GRDH_1SDV_{time:%Y%m%dT%H%M%S}_{time:%Y%m%dT%H%M}_{orbit:06d}",
+        form="S1A_IW_GRDH_1SDV_*T{clock}_SYNT",
         decibels=decibels,
     )
 
@@ -144,7 +146,7 @@ def _landsat(spacecraft: str, first: dt.date, last: dt.date | None = None) -> Se
         last=last,
         revisit_days=16,
         hour=10.0,
-        form=spacecraft + "_{path:03d}{row:03d}_{time:%Y%m%d}",
+        form=spacecraft + "_{path:03d}{row:03d}_*",
         gain=1e-4 / 2.75e-5,  # Collection 2 Level 2: reflectance = DN * 2.75e-5 - 0.2 (USGS)
         offset=0.2 / 2.75e-5,
         aliases=_OLI_NAMES if oli else _TM_NAMES,
@@ -152,7 +154,7 @@ def _landsat(spacecraft: str, first: dt.date, last: dt.date | None = None) -> Se
 
 
 def _harmonized(bands: Mapping[str, float], first: dt.date, revisit_days: int) -> Sensor:
-    form = "T{tile}_{time:%Y%m%dT%H%M%S}"
+    form = "T{tile}_*T{clock}"
     return Sensor("reflectance", bands, first, revisit_days, 10.25, form, unit=1e-4)
 
 
@@ -178,10 +180,11 @@ SENSORS: Mapping[str, Sensor] = {
         first=_MODIS_FIRST,
         revisit_days=1,
         hour=10.5,
-        form="{time:%Y_%m_%d}",
+        form="*",
+        date_separator="_",
     ),
     "MODIS/061/MOD21A1D": Sensor(
-        "temperature", {"LST_1KM": 11_000.0}, _MODIS_FIRST, 1, 10.5, "{time:%Y_%m_%d}"
+        "temperature", {"LST_1KM": 11_000.0}, _MODIS_FIRST, 1, 10.5, "*", date_separator="_"
     ),
 }
 

@@ -1,8 +1,8 @@
 """Stage fetch, synthetic imagery: what each class of cover looks like to each sensor, by season.
 
-Reflectances are rounded from typical laboratory and field spectra (the ECOSTRESS and USGS spectral libraries) and
-from clear Sentinel-2 L2A scenes; radar backscatter from the C-band means per class that are usual in the Sentinel-1
-literature; both are plausible, none is a measurement.
+Reflectances are rounded from typical laboratory and field spectra (the ECOSTRESS and USGS spectral
+libraries) and clear Sentinel-2 L2A scenes, radar backscatter from the C-band means per class that are usual
+in Sentinel-1 studies. They are plausible; none is a measurement.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.providers._synthetic_climate import Zone, air_temperature, between, crop_stage
-from rs_embed_core.providers._synthetic_fields import Floats
-from rs_embed_core.providers._synthetic_land import Cover
+from rs_embed_core.providers.synthetic.climate import (
+    Zone,
+    air_temperature,
+    between,
+    crop_stage,
+    zone_at,
+)
+from rs_embed_core.providers.synthetic.fields import Floats
+from rs_embed_core.providers.synthetic.land import ROWS, SHARE, SIGNED, Cover
 
 # Reflectance times 1e4 at these wavelengths (nm). Each class lies between two states, dormant and grown.
 _NM = (443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1240, 1610, 2190)
@@ -76,40 +82,38 @@ _WARMTH = {
     Cover.BUILT: (6.0, 6.0),
     Cover.SNOW: (-3.0, -3.0),
 }
-VIGOUR, PATTERN_A, PATTERN_B = range(len(Cover), len(Cover) + 3)  # columns after those of the classes
-COLUMNS = len(Cover) + 3
-SHARE = 256  # a full share of a class, as a whole number
-SIGNED = 128  # full vigour, and the largest noise pattern
 POWER_UNITS = 20_000  # of radar per unit of linear power
 KELVIN_UNITS = 50
-_VIGOUR_PART = 0.15  # of the step from dry grass to meadow that vigour makes
+_VIGOUR_PART = 0.13  # of the step from dry grass to meadow that strong vigour makes
 _NOISE = 60  # of reflectance times 1e4, in units of SIGNED / SHARE: +-30 at most
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What a sensor's bands see of each class: ``[C, columns]`` dormant, and what growth adds to it."""
+    """What a sensor's bands see of each class: ``[C, rows]`` dormant, and what growth adds to it."""
 
     dormant: NDArray[np.float64]
     growth: NDArray[np.float64]
 
     def signature(self, zone: Zone, day: float) -> Floats:
-        """Whole numbers ``[C, columns]``, one per band and row of ``Land.shares`` (and vigour and noise)."""
-        return np.rint(self.dormant + self.growth * growth(zone, day)).astype(np.float32)
+        """Whole numbers ``[C, rows]``, one per band and row of ``Land.shares`` (and vigour and noise)."""
+        return np.rint(self.dormant + self.growth * growth(zone.latitude, day)).astype(np.float32)
 
 
 @lru_cache(maxsize=256)
 def optical_look(wavelengths_nm: tuple[float, ...], transmittance: tuple[float, ...]) -> Look:
     """Reflectance times 1e4, seen through an atmosphere that lets these parts pass."""
-    order = np.arange(len(wavelengths_nm))
+    phase = 0.05 * np.array(wavelengths_nm)  # any turn that differs between neighbouring bands
     through = np.array(transmittance)[:, None]
 
     def at(*spectra: tuple[int, ...]) -> NDArray[np.float64]:
-        return np.stack([np.interp(wavelengths_nm, _NM, spectrum) for spectrum in spectra], axis=1) * through
+        out = np.stack([np.interp(wavelengths_nm, _NM, spectrum) for spectrum in spectra], axis=1)
+        out *= through
+        return out
 
     vigour = _VIGOUR_PART * SHARE / SIGNED * (at(_MEADOW) - at(_DRY_GRASS))
     # two noise patterns in proportions that differ from band to band make noise that bands hardly share
-    noise = _NOISE * through * np.stack((np.cos(2.4 * order), np.sin(2.4 * order)), axis=1)
+    noise = _NOISE * through * np.stack((np.cos(phase), np.sin(phase)), axis=1)
     dormant = at(*(_REFLECTANCE[cover][0] for cover in Cover))
     grown = at(*(_REFLECTANCE[cover][1] for cover in Cover))
     return Look(
@@ -121,7 +125,9 @@ def optical_look(wavelengths_nm: tuple[float, ...], transmittance: tuple[float, 
 @lru_cache(maxsize=16)
 def radar_look(polarisations: tuple[int, ...]) -> Look:
     """Linear power in units of 1 / POWER_UNITS; 0 stands for VV, 1 for VH."""
-    power = np.array([[_BACKSCATTER[cover][state] for cover in Cover] for state in (0, 1)])  # [state, class, pol]
+    power = np.array(
+        [[_BACKSCATTER[cover][state] for cover in Cover] for state in (0, 1)]
+    )  # [state, class, pol]
     units = POWER_UNITS * 10.0 ** (power[..., list(polarisations)].transpose(0, 2, 1) / 10.0)
     return _without_texture(units[0], units[1])
 
@@ -134,27 +140,31 @@ def thermal_look(bands: int) -> Look:
 
 
 def _without_texture(dormant: NDArray[np.float64], grown: NDArray[np.float64]) -> Look:
-    rest = np.zeros((len(dormant), COLUMNS - len(Cover)))
+    rest = np.zeros((len(dormant), ROWS - len(Cover)))
     return Look(np.hstack((dormant, rest)), np.hstack((grown - dormant, rest)))
 
 
-def growth(zone: Zone, day: float) -> NDArray[np.float64]:
-    """How far each column is from its dormant (0) to its grown state (1) on a day of the year."""
+@lru_cache(maxsize=4096)
+def growth(latitude: float, day: float) -> NDArray[np.float64]:
+    """How far each row of ``Land.rows`` is from dormant (0) to grown (1) on a day of the year."""
+    zone = zone_at(latitude)
     celsius = air_temperature(zone.latitude, day)
     green = between(1.0, 13.0, celsius)
     moist = green * (1.0 - 0.85 * zone.arid)
-    stages = {
-        Cover.WATER: 0.3,
-        Cover.EVERGREEN: zone.tropical,
-        Cover.DECIDUOUS: between(5.0, 14.0, celsius),
-        Cover.CEREAL: crop_stage(zone.latitude, day, peak=158.0, half_width=75.0),
-        Cover.SUMMER_CROP: crop_stage(zone.latitude, day, peak=212.0, half_width=75.0),
-        Cover.LEY: 0.2 + 0.75 * green,
-        Cover.FALLOW: 0.15 + 0.25 * green,
-        Cover.GRASS: 0.05 + 0.95 * moist,
-        Cover.BARE: zone.arid,
-    }
-    out = np.zeros(COLUMNS)
-    out[list(stages)] = list(stages.values())
-    out[VIGOUR] = green
-    return out
+    stages = (  # in the order of Cover, then vigour and noise
+        0.3,
+        zone.tropical,
+        between(5.0, 14.0, celsius),
+        crop_stage(zone.latitude, day, peak=158.0, half_width=75.0),
+        crop_stage(zone.latitude, day, peak=212.0, half_width=75.0),
+        0.2 + 0.75 * green,
+        0.15 + 0.25 * green,
+        0.05 + 0.95 * moist,
+        zone.arid,
+        0.0,
+        0.0,
+        green,
+        0.0,
+        0.0,
+    )
+    return np.array(stages)

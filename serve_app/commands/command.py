@@ -1,0 +1,63 @@
+"""What a command is. Nothing here or at the top of a command's module loads NumPy, torch or Ray."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+type Lines = Iterator[str]
+type Run = Callable[[argparse.Namespace], Lines]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class Subcommands(Protocol):
+    """What ``ArgumentParser.add_subparsers`` returns, as far as commands use it."""
+
+    def add_parser(  # noqa: D102 - argparse's
+        self,
+        name: str,
+        *,
+        help: str,  # noqa: A002 - argparse's name
+        description: str,
+        epilog: str,
+        formatter_class: type[argparse.HelpFormatter],
+    ) -> argparse.ArgumentParser: ...
+
+
+class Failed(Exception):  # noqa: N818 - says what happened
+    """The command said all it had to say, and it was not good: exit code 1."""
+
+
+def add_command(
+    commands: Subcommands, name: str, run: Run, *, summary: str, examples: Sequence[str]
+) -> argparse.ArgumentParser:
+    """The parser of a new command; its help ends with the examples."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag for output that programs read."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def dumps(value: object) -> str:
+    """JSON for ``--json``."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def table(rows: Sequence[Sequence[str]]) -> Lines:
+    """Yield rows of text as aligned columns; the first row is the heading."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,122 @@
+"""``rs-embed models``: what can be asked of which model. Loads no torch and no Ray."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from serve_app.commands.command import Lines, Subcommands, add_command, add_json, dumps, table
+
+if TYPE_CHECKING:
+    from rs_embed_core.errors import JSONValue
+
+_EXAMPLES = (
+    "rs-embed models",
+    "rs-embed models dofa",
+    "rs-embed models --json",
+    "rs-embed models --url http://127.0.0.1:8000",
+)
+
+
+def add(commands: Subcommands) -> None:
+    """Add ``models``."""
+    summary = "list the models, or describe one"
+    parser = add_command(commands, "models", models, summary=summary, examples=_EXAMPLES)
+    parser.add_argument("model", nargs="?", metavar="ID", help="a model's id or alias")
+    parser.add_argument("--url", help="ask a service, which also says what it serves (default: this installation)")
+    add_json(parser)
+
+
+def models(args: argparse.Namespace) -> Lines:
+    """Yield the table of models, or the facts of one."""
+    found = _from_service(args.url, args.model) if args.url else _from_registry(args.model)
+    if args.json:
+        yield dumps(found[0] if args.model else list(found))
+    elif args.model:
+        yield from _facts(found[0])
+    else:
+        heading = ("MODEL", "VARIANTS", "MODALITIES", "WEIGHTS", "WHAT IT IS")
+        yield from table([heading, *map(_row, found)])
+        yield ""
+        yield "rs-embed models ID describes one."
+
+
+def _from_registry(model: str | None) -> Sequence[dict[str, JSONValue]]:
+    from rs_embed_core.registry import describe_model, list_models  # noqa: PLC0415 - --help needs no NumPy
+
+    return [describe_model(name) for name in ([model] if model else list_models())]
+
+
+def _from_service(url: str, model: str | None) -> Sequence[dict[str, JSONValue]]:
+    from serve_app.client import EmbeddingClient  # noqa: PLC0415 - --help needs no HTTP
+
+    with EmbeddingClient(url) as client:
+        return [client.describe_model(name) for name in ([model] if model else client.list_models())]
+
+
+def _row(model: Mapping[str, JSONValue]) -> tuple[str, ...]:
+    inputs = _objects(model.get("inputs"))
+    weights = "needed" if model.get("needs_weights") else "none"
+    variants = model.get("variants")
+    names = [
+        f"{name}*" if name == model.get("default_variant") else name
+        for name in (variants if isinstance(variants, dict) else {})
+    ]
+    modalities = ",".join(str(entry.get("modality")) for entry in inputs)
+    return str(model.get("id")), ",".join(names), modalities, weights, str(model.get("title"))
+
+
+def _facts(model: Mapping[str, JSONValue]) -> Lines:
+    """Yield what a person wants to know of one model; ``--json`` has everything."""
+    yield f"{model.get('id')}: {model.get('title')}"
+    yield f"  {model.get('summary')}"
+    window, licence = model.get("default_window"), model.get("licence")
+    if isinstance(aliases := model.get("aliases"), list) and aliases:
+        yield f"  also      {', '.join(map(str, aliases))}"
+    if isinstance(licence, dict):
+        yield f"  licence   code {licence.get('code')}, weights {licence.get('weights')}"
+    yield f"  paper     {model.get('paper')}"
+    if isinstance(window, dict):
+        yield f"  window    {window.get('start')} to {window.get('end')} where none is given"
+    yield "  variants"
+    variants = model.get("variants")
+    for name, variant in (variants if isinstance(variants, dict) else {}).items():
+        yield f"    {name}: {_variant(variant)}{_default(name == model.get('default_variant'))}"
+    yield "  inputs"
+    for entry in _objects(model.get("inputs")):
+        bands = entry.get("bands")
+        text = ", ".join(map(str, bands)) if isinstance(bands, list) else ""
+        yield f"    {entry.get('modality')}: {entry.get('collection')} at {entry.get('scale_m')} m"
+        yield f"      bands {text}"
+        yield f"      preprocessing {entry.get('preprocessing')}"
+    yield "  model_config"
+    yield from _options(model.get("model_config"))
+    if isinstance(serving := model.get("serving"), dict):
+        for name, state in serving.items():
+            yield f"  served    {name}: {state.get('status') if isinstance(state, dict) else state}"
+
+
+def _options(schema: JSONValue) -> Lines:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    for name, option in (properties if isinstance(properties, dict) else {}).items():
+        if isinstance(option, dict):
+            choices = option.get("enum")
+            values = f" ({', '.join(map(str, choices))})" if isinstance(choices, list) else ""
+            yield f"    {name} = {option.get('default')}{values}: {option.get('description')}"
+
+
+def _variant(variant: JSONValue) -> str:
+    if not isinstance(variant, dict):
+        return ""
+    weights = variant.get("weights")
+    source = f"{weights.get('repo')}/{weights.get('file')}" if isinstance(weights, dict) else "no weights"
+    return f"{variant.get('dim')} values, {variant.get('parameters_m')} M parameters, {source}"
+
+
+def _default(is_default: bool) -> str:  # noqa: FBT001 - a word about a word
+    return " (default)" if is_default else ""
+
+
+def _objects(value: JSONValue) -> list[dict[str, JSONValue]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

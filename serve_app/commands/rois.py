@@ -1,0 +1,140 @@
+"""ROIs from files: GeoJSON, CSV, Parquet and GeoParquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from rs_embed_core.errors import InvalidRequest, RSEmbedError
+from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
+
+_BOX = ("minlon", "minlat", "maxlon", "maxlat")
+_POINT = ("lon", "lat", "buffer_m")
+_COLUMNS = f"Give the columns {', '.join(_BOX)}, or {', '.join(_POINT)}"
+_DEGREES = ("EPSG:4326", "OGC:CRS84")
+
+
+def read_rois(path: str | Path) -> list[Spatial]:
+    """The ROIs of a file, in its order.
+
+    A geometry stands for its bounding box; a GeoJSON point needs the property ``buffer_m``.
+
+    Raises:
+        InvalidRequest: no such file, another format, or a row that is no ROI (``index`` in the context).
+    """
+    path = Path(path)
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        msg = f"{path.name} is of no known format."
+        raise InvalidRequest(msg, hint=f"Give one of {', '.join(_READERS)}.")
+    try:
+        rois = list(read(path))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, shapely.errors.ShapelyError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise InvalidRequest(msg, hint="See rs-embed embed --help for the formats.") from error
+    if not rois:
+        msg = f"{path} has no ROI."
+        raise InvalidRequest(msg, hint="Give at least one.")
+    return rois
+
+
+def _numbered(rows: Iterable[object], build: Callable[[object], Spatial]) -> Iterator[Spatial]:
+    """Yield one ROI per row; an error says which row."""
+    for index, row in enumerate(rows):
+        try:
+            yield build(row)
+        except RSEmbedError as error:
+            error.message = f"ROI {index}: {error.message}"
+            error.context["index"] = index
+            raise
+
+
+def _csv(path: Path) -> Iterator[Spatial]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        yield from _numbered(csv.DictReader(file), _of_columns)
+
+
+def _of_columns(row: object) -> Spatial:
+    """One row by its column names."""
+    values = row if isinstance(row, Mapping) else {}
+    for names, build in ((_BOX, BBox), (_POINT, PointBuffer)):
+        if set(names) <= set(values):
+            return build(*(_number(name, values[name]) for name in names))
+    msg = f"the columns are {', '.join(map(str, values))}."
+    raise InvalidRequest(msg, hint=f"{_COLUMNS}.")
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        msg = f"{name} is {value!r}."
+        raise InvalidRequest(msg, hint=f"{name} is a number.") from None
+
+
+def _geojson(path: Path) -> Iterator[Spatial]:
+    document = json.loads(path.read_text("utf-8"))
+    features = document["features"] if document.get("type") == "FeatureCollection" else [document]
+    yield from _numbered(features, _of_feature)
+
+
+def _of_feature(feature: object) -> Spatial:
+    if not isinstance(feature, Mapping):
+        msg = f"it is a {type(feature).__name__}."
+        raise InvalidRequest(msg, hint="Give a GeoJSON feature.")
+    bare = feature.get("type") != "Feature"
+    geometry = shapely.geometry.shape(feature if bare else feature["geometry"])
+    properties = {} if bare else feature.get("properties") or {}
+    return _of_geometry(geometry, properties.get("buffer_m"))
+
+
+def _of_geometry(geometry: shapely.Geometry, buffer_m: object = None) -> Spatial:
+    """The bounding box of a geometry, or the square around a point."""
+    if isinstance(geometry, shapely.Point):
+        if buffer_m is None:
+            msg = "it is a point without extent."
+            raise InvalidRequest(msg, hint="Give it a property buffer_m, half the side of a square in metres.")
+        return PointBuffer(geometry.x, geometry.y, _number("buffer_m", buffer_m))
+    return BBox(*geometry.bounds)
+
+
+def _parquet(path: Path) -> Iterator[Spatial]:
+    schema = pq.read_schema(path)
+    geo = json.loads((schema.metadata or {}).get(b"geo", b"null"))
+    if geo is None:
+        wanted = [name for name in (*_BOX, *_POINT) if name in schema.names]
+        yield from _numbered(pq.read_table(path, columns=wanted).to_pylist(), _of_columns)
+        return
+    name = geo["primary_column"]
+    _check_degrees(geo["columns"][name].get("crs", _DEGREES))
+    wanted = [column for column in (name, "buffer_m") if column in schema.names]
+    rows = pq.read_table(path, columns=wanted).to_pylist()
+    yield from _numbered(rows, lambda row: _of_wkb(row, name))
+
+
+def _check_degrees(crs: object) -> None:
+    """Refuse coordinates that are not longitude and latitude; a GeoParquet file without a CRS has those."""
+    found = crs.get("id", {}) if isinstance(crs, Mapping) else {}
+    if isinstance(crs, Mapping) and f"{found.get('authority')}:{found.get('code')}" not in _DEGREES:
+        msg = f"the geometries are in {crs.get('name')}."
+        raise InvalidRequest(msg, hint="Convert them to longitude and latitude (EPSG:4326).")
+
+
+def _of_wkb(row: object, name: str) -> Spatial:
+    values = row if isinstance(row, Mapping) else {}
+    return _of_geometry(shapely.from_wkb(values[name]), values.get("buffer_m"))
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Spatial]]] = {
+    ".geojson": _geojson,
+    ".json": _geojson,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".geoparquet": _parquet,
+}

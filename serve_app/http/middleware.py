@@ -1,0 +1,64 @@
+"""The edge of the HTTP application: every request has an id, and no exception leaves without a problem."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.http.problems import problem_response
+from serve_app.wire.problems import unexpected
+
+_log = logging.getLogger(__name__)
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # it goes into headers, logs and problems
+
+
+def request_id_of(request: HTTPConnection) -> str:
+    """The id that ``RequestEdge`` gave the request."""
+    value: str = request.state.request_id
+    return value
+
+
+class RequestEdge:
+    """Takes the caller's X-Request-ID or makes one; turns unexpected exceptions into problems.
+
+    Attributes:
+        echo: whether the id goes out again; not under Ray Serve, which adds the same header itself.
+    """
+
+    def __init__(self, app: ASGIApp, *, echo: bool = True) -> None:
+        self._app = app
+        self._echo = echo
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if self._echo:
+                    MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            _log.info("the caller left", extra={"request_id": request_id})
+        except Exception as error:  # the process edge: the caller gets a problem, the log gets the rest
+            _log.exception("a request failed", extra={"request_id": request_id, "path": scope["path"]})
+            if started:  # too late for a status: the server must cut the body, so that it does not look whole
+                raise
+            response = problem_response(unexpected(error), instance=request_id)
+            await response(scope, receive, send_with_id)

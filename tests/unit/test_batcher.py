@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from rs_embed_core.embedding import EncoderInfo
+from rs_embed_core.errors import ForwardError, OutOfMemory
+from rs_embed_core.sample import Batch, View
+from rs_embed_core.tokens import Tokens
+from serve_app.deployments.batcher import Batcher
+
+INFO = EncoderInfo("cpu", "float32", None, ())
+
+
+def batch(values: list[float], width: int = 2) -> Batch:
+    image = np.repeat(np.array(values, np.float32)[:, None], width, axis=1)
+    return Batch({"image": image}, (), (View(),) * len(values))
+
+
+class Device:
+    """Doubles its input; remembers every batch; fails on what it is told to."""
+
+    def __init__(self, *, room: int = 100, poison: float | None = None, hold: bool = False) -> None:
+        self.sizes: list[int] = []
+        self._room = room
+        self._poison = poison
+        self.gate = asyncio.Event()
+        if not hold:
+            self.gate.set()
+
+    async def __call__(self, given: Batch, needs: str) -> tuple[list[Tokens], EncoderInfo]:
+        self.sizes.append(len(given))
+        await self.gate.wait()
+        image = given.arrays["image"]
+        if len(given) > self._room:
+            raise OutOfMemory("too big")
+        if self._poison is not None and (image == self._poison).any():
+            raise ForwardError("poison")
+        return [Tokens(row * 2, (1, 1)) for row in image], INFO
+
+
+def first(outcomes: list[Tokens | Exception]) -> list[float | str]:
+    return [
+        float(outcome.data[0]) if isinstance(outcome, Tokens) else type(outcome).__name__
+        for outcome in outcomes
+    ]
+
+
+async def test_a_lone_sample_goes_at_once() -> None:
+    device = Device()
+    batcher: Batcher[str] = Batcher(device, max_batch=8)
+    assert first(await batcher.submit(batch([3]), "m", ())) == [6]
+    assert device.sizes == [1]
+
+
+async def test_what_arrives_while_the_device_is_busy_shares_the_next_batch() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=8)
+    jobs = [asyncio.create_task(batcher.submit(batch([i, i + 0.5]), "m", ())) for i in range(6)]
+    await asyncio.sleep(0.01)
+    assert batcher.waiting == 10
+    device.gate.set()
+    results = await asyncio.gather(*jobs)
+    assert [first(result) for result in results] == [[2 * i, 2 * i + 1] for i in range(6)]
+    assert device.sizes == [2, 8, 2]
+
+
+async def test_a_large_group_is_cut_and_put_together_again() -> None:
+    device = Device()
+    batcher: Batcher[str] = Batcher(device, max_batch=4)
+    assert first(await batcher.submit(batch(list(range(10))), "m", ())) == [2 * i for i in range(10)]
+    assert device.sizes == [4, 4, 2]
+
+
+async def test_unequal_signatures_never_share_a_batch() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=8)
+    jobs = [asyncio.create_task(batcher.submit(batch([i], width=2 + i % 2), "m", ())) for i in range(5)]
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    await asyncio.gather(*jobs)
+    assert sorted(device.sizes) == [1, 2, 2]
+
+
+async def test_out_of_memory_is_halved_and_loses_no_sample() -> None:
+    device = Device(room=3)
+    batcher: Batcher[str] = Batcher(device, max_batch=8)
+    assert first(await batcher.submit(batch(list(range(8))), "m", ())) == [2 * i for i in range(8)]
+
+
+async def test_one_bad_sample_fails_alone() -> None:
+    device = Device(poison=5)
+    batcher: Batcher[str] = Batcher(device, max_batch=8)
+    outcomes = first(await batcher.submit(batch(list(range(8))), "m", ()))
+    assert outcomes == [0, 2, 4, 6, 8, "ForwardError", 12, 14]
+
+
+async def test_a_cancelled_submit_takes_its_samples_back() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=2)
+    running = asyncio.create_task(batcher.submit(batch([1]), "m", ()))
+    await asyncio.sleep(0.01)
+    cancelled = asyncio.create_task(batcher.submit(batch([2, 3]), "m", ()))
+    kept = asyncio.create_task(batcher.submit(batch([4]), "m", ()))
+    await asyncio.sleep(0.01)
+    cancelled.cancel()
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    assert first(await running) == [2]
+    assert first(await kept) == [8]
+    assert device.sizes == [1, 1]
+
+
+async def test_a_second_lane_only_takes_full_batches() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=4, lanes=2)
+    jobs = [asyncio.create_task(batcher.submit(batch([i]), "m", ())) for i in range(3)]
+    await asyncio.sleep(0.01)
+    assert device.sizes == [1]
+    jobs += [asyncio.create_task(batcher.submit(batch([i]), "m", ())) for i in range(3)]
+    await asyncio.sleep(0.01)
+    assert device.sizes == [1, 4]
+    device.gate.set()
+    await asyncio.gather(*jobs)

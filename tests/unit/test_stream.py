@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+from rs_embed_core import PointBuffer, TemporalSpec, get_embedding
+from rs_embed_core.errors import (
+    BatchTooLong,
+    CheckpointError,
+    DeadlineExceeded,
+    InvalidRequest,
+    ProviderError,
+    UnknownModel,
+    UnknownProvider,
+)
+from rs_embed_core.specs.request import Ask
+from serve_app.router import Deployed, Lost, PayloadLost, Router
+from serve_app.settings import LimitSettings, ModelSettings
+from serve_app.stream import stream
+from serve_app.wire.rows import Job, Row
+from tests.unit.pipeline_fakes import LocalEncoder, LocalFetchers
+
+SUMMER = TemporalSpec.range("2022-06-01", "2022-09-01")
+ASK = Ask(model="mosaiks", temporal=SUMMER)
+
+
+def places(count: int) -> tuple[object, ...]:
+    return tuple({"lon": 11.0 + 0.01 * i, "lat": 48.0, "buffer_m": 80.0} for i in range(count))
+
+
+def router(
+    fetchers: LocalFetchers | None = None, encoder: LocalEncoder | None = None, **limits: float
+) -> Router:
+    deployed = Deployed(ModelSettings(model="mosaiks"), encoder or LocalEncoder())
+    settings = LimitSettings.model_validate(limits)
+    return Router({"mosaiks-gaussian": deployed}, fetchers or LocalFetchers(), settings, ["synthetic"])
+
+
+async def collect(job: Job, by: Router) -> list[Row]:
+    return [row async for rows in stream(job, by.route(job)) for row in rows]
+
+
+async def test_every_roi_has_exactly_one_row_with_the_library_s_numbers() -> None:
+    rows = await collect(Job(ASK, places(30)), router())
+    assert sorted(row.index for row in rows) == list(range(30))
+    row = next(row for row in rows if row.index == 7)
+    expected = get_embedding("mosaiks", spatial=PointBuffer(11.07, 48.0, 80.0), temporal=SUMMER, device="cpu")
+    np.testing.assert_allclose(row.data, expected.data, rtol=1e-5, atol=1e-6)
+    assert json.loads(row.meta or "")["roi"]["lon"] == 11.07
+
+
+async def test_a_bad_roi_is_a_problem_at_its_index_and_costs_its_neighbours_nothing() -> None:
+    spatials = list(places(10))
+    spatials[3] = {"lon": 200.0, "lat": 0.0, "buffer_m": 10.0}
+    spatials[6] = "nowhere"
+    rows = {row.index: row for row in await collect(Job(ASK, tuple(spatials)), router())}
+    assert len(rows) == 10
+    assert {i for i, row in rows.items() if row.error} == {3, 6}
+    assert isinstance(rows[3].error, InvalidRequest)
+
+
+async def test_all_bad_rois_end_too() -> None:
+    rows = await collect(Job(ASK, ("x",) * 200), router(window_rois=8))
+    assert len(rows) == 200
+    assert all(isinstance(row.error, InvalidRequest) for row in rows)
+
+
+async def test_ordered_rows_come_in_order_inside_the_window() -> None:
+    fetchers = LocalFetchers(delay_ms=5)
+    rows = await collect(Job(ASK, places(60), ordered=True), router(fetchers, window_rois=16))
+    assert [row.index for row in rows] == list(range(60))
+
+
+async def test_the_window_bounds_what_is_under_way() -> None:
+    fetchers = LocalFetchers()
+    by = router(fetchers, window_rois=16)
+    job = Job(ASK, places(200))
+    seen: set[int] = set()
+    async for rows in stream(job, by.route(job)):
+        seen |= {row.index for row in rows}
+        assert len(fetchers.under_way - seen) <= 16
+    assert len(seen) == 200
+
+
+async def test_the_window_counts_bytes_and_always_lets_one_through() -> None:
+    fetchers = LocalFetchers()
+    by = router(fetchers, window_mb=0.001)
+    job = Job(ASK, places(6))
+    seen: set[int] = set()
+    async for rows in stream(job, by.route(job)):
+        seen |= {row.index for row in rows}
+        assert len(fetchers.under_way - seen) <= 1
+    assert len(seen) == 6
+
+
+async def test_what_a_fetch_actor_lost_is_sent_again() -> None:
+    fetchers = LocalFetchers(lose=lambda call: 1 if call < 2 else None)
+    rows = await collect(Job(ASK, places(40)), router(fetchers))
+    assert sorted(row.index for row in rows) == list(range(40))
+    assert all(row.error is None for row in rows)
+
+
+async def test_a_roi_that_is_lost_every_time_becomes_a_problem() -> None:
+    fetchers = LocalFetchers(lose=lambda call: 0)
+    rows = await collect(Job(ASK, places(3)), router(fetchers, max_attempts=2))
+    assert len(rows) == 3
+    assert all(isinstance(row.error, ProviderError) for row in rows)
+
+
+async def test_a_replica_that_dies_loses_and_repeats_nothing() -> None:
+    def die_twice(call: int) -> None:
+        if call in (0, 2):
+            raise Lost("SIGKILL")
+
+    rows = await collect(Job(ASK, places(40)), router(encoder=LocalEncoder(fail=die_twice)))
+    assert sorted(row.index for row in rows) == list(range(40))
+    assert all(row.error is None for row in rows)
+
+
+async def test_lost_imagery_is_fetched_again() -> None:
+    def lose_once(call: int) -> None:
+        if call == 0:
+            raise PayloadLost("evicted")
+
+    fetchers = LocalFetchers()
+    rows = await collect(Job(ASK, places(12)), router(fetchers, LocalEncoder(fail=lose_once)))
+    assert len(rows) == 12
+    assert all(row.error is None for row in rows)
+
+
+async def test_a_poisonous_group_ends_in_problems() -> None:
+    def always(call: int) -> None:
+        raise Lost("SIGKILL")
+
+    rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=always), max_attempts=2))
+    assert len(rows) == 5
+    assert all(isinstance(row.error, ProviderError) for row in rows)
+
+
+async def test_missing_weights_are_every_row_s_problem() -> None:
+    def missing(call: int) -> None:
+        raise CheckpointError("not here")
+
+    rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=missing)))
+    assert len(rows) == 5
+    assert all(isinstance(row.error, CheckpointError) for row in rows)
+
+
+async def test_the_deadline_ends_in_rows_not_in_a_hang() -> None:
+    encoder = LocalEncoder(delay_s=30)
+    async with asyncio.timeout(10):
+        rows = await collect(Job(ASK, places(5), timeout_s=0.3), router(encoder=encoder))
+    assert len(rows) == 5
+    assert all(isinstance(row.error, DeadlineExceeded) for row in rows)
+
+
+async def test_a_bug_in_a_stage_is_a_problem_and_not_a_hang() -> None:
+    def bug(call: int) -> None:
+        raise KeyError("bug")
+
+    async with asyncio.timeout(10):
+        rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=bug)))
+    assert len(rows) == 5
+    assert all(row.error is not None and row.error.code == "internal_error" for row in rows)
+
+
+async def test_closing_the_stream_cancels_its_work() -> None:
+    before = asyncio.all_tasks()
+    by = router(LocalFetchers(delay_ms=50))
+    job = Job(ASK, places(100))
+    rows = stream(job, by.route(job))
+    async with contextlib.aclosing(rows):
+        await anext(rows)
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        (Job(ASK, ()), InvalidRequest),
+        (Job(ASK, places(11)), BatchTooLong),
+        (Job(Ask(model="dofa"), places(1)), UnknownModel),
+        (Job(Ask(model="mosaics"), places(1)), UnknownModel),
+        (Job(Ask(model="mosaiks", backend="geo"), places(1)), UnknownProvider),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        router(max_rois=10).route(job)
