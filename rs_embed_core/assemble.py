@@ -39,9 +39,7 @@ def assemble(
     return Embedding(georeference(data, grid, name=f"{meta.model}-{meta.variant}"), meta.to_dict())
 
 
-def combine(
-    tokens: Sequence[Tokens], plan: Plan, info: ChipInfo
-) -> tuple[NDArray[np.float32], Grid | None]:
+def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArray[np.float32], Grid | None]:
     """The numbers of one ROI: ``(D,)`` and None, or ``(D, h, w)`` and the cells' place."""
     pooled = plan.ask.output.mode == "pooled"
     if info.layout is None:

@@ -171,5 +171,3 @@ def fill(network: nn.Module, state: State, weights: HubFile) -> None:
 def _some(keys: list[str]) -> str:
     shown = ", ".join(keys[:_SHOWN_KEYS])
     return shown if len(keys) <= _SHOWN_KEYS else f"{shown}, ..."
-
-

@@ -152,7 +152,9 @@ class EmbeddingMeta:
                 "used": self.frames.used,
                 "empty": self.frames.empty,
             },
-            "acquisitions": [{"id": a.id, "time": a.time, "frame": a.frame} for a in self.source.acquisitions],
+            "acquisitions": [
+                {"id": a.id, "time": a.time, "frame": a.frame} for a in self.source.acquisitions
+            ],
             "checkpoint": None if checkpoint is None else checkpoint.to_dict(),
             "device": self.encoder.device,
             "precision": self.encoder.precision,

@@ -146,5 +146,3 @@ class Grid:
         a, _, c, _, e, f = self.transform
         xs = tuple(c + a * (i + 0.5) for i in range(self.width))
         return xs, tuple(f + e * (i + 0.5) for i in range(self.height))
-
-

@@ -71,7 +71,9 @@ def plan(request: EmbedRequest) -> Plan:
     values = size * size * len(read.bands) * len(read.frames)
     if values > MAX_CHIP_VALUES:
         msg = f"the ROI needs {size:.0f} x {size:.0f} pixels of {len(read.bands)} bands and {len(read.frames)} frames."
-        hint = f"At most {MAX_CHIP_VALUES} values fit; ask for a smaller ROI, fewer bands or a larger scale_m."
+        hint = (
+            f"At most {MAX_CHIP_VALUES} values fit; ask for a smaller ROI, fewer bands or a larger scale_m."
+        )
         raise RoiTooLarge(msg, hint=hint, context={"values": int(values), "limit": MAX_CHIP_VALUES})
     grid = Grid.on_lattice(bounds, read_scale(shared))
     return Plan(

@@ -25,7 +25,8 @@ from rs_embed_core.specs.request import Ask
 from rs_embed_core.tiling import TileLayout
 
 SYNTHETIC_NOTICE = Notice(
-    "synthetic_imagery", "The imagery is simulated (backend synthetic); the embedding describes no real place."
+    "synthetic_imagery",
+    "The imagery is simulated (backend synthetic); the embedding describes no real place.",
 )
 
 
@@ -81,9 +82,7 @@ def _holes(chip: Chip) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
     return valid, (Notice("missing_pixels", text),)
 
 
-def _layout(
-    spec: InputPrepSpec, shape: Shape, grid: Grid
-) -> tuple[TileLayout | None, tuple[Notice, ...]]:
+def _layout(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout | None, tuple[Notice, ...]]:
     """How the chip is cut; None for the plain path."""
     if spec.mode == "resize":
         return None, ()
@@ -93,7 +92,9 @@ def _layout(
         return None, ()
     if layout.count > spec.max_tiles_hard:
         msg = f"the ROI needs {layout.count} tiles of {tile} pixels."
-        hint = f"At most {spec.max_tiles_hard}; ask for a smaller ROI, a larger scale_m, or input_prep resize."
+        hint = (
+            f"At most {spec.max_tiles_hard}; ask for a smaller ROI, a larger scale_m, or input_prep resize."
+        )
         raise RoiTooLarge(msg, hint=hint, context={"tiles": layout.count, "limit": spec.max_tiles_hard})
     if layout.count > spec.max_tiles:
         return layout, (Notice("many_tiles", f"The ROI took {layout.count} tiles of {tile} pixels."),)
@@ -203,6 +204,8 @@ def example(ask: Ask) -> Batch:
     grid = replace(read.grid, height=side, width=side)
     ramp = np.linspace(200, 4200, side * side, dtype=np.float32).reshape(side, side)
     shape = (len(read.frames), len(read.bands), side, side)
-    chip = Chip(np.broadcast_to(ramp, shape).copy(), grid, read.bands, read.frames, "example", read.collection)
+    chip = Chip(
+        np.broadcast_to(ramp, shape).copy(), grid, read.bands, read.frames, "example", read.collection
+    )
     resolved = Plan(ask, shared.selection, shared.window, replace(read, grid=grid))
     return collate(prepare(chip, resolved).samples)

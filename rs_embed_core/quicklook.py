@@ -115,7 +115,8 @@ def _stretched(values: NDArray[np.float64], percentiles: tuple[float, float]) ->
         scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
     else:
         scaled = np.clip(_GREY + np.sign(values - low) * _GREY, 0.0, 1.0)
-    return np.rint(255 * scaled).astype(np.uint8)
+    picture: Picture = np.rint(255 * scaled).astype(np.uint8)
+    return picture
 
 
 def input_rgb(request: EmbedRequest, provider: Provider) -> Picture:

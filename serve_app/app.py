@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
+from fastapi import FastAPI
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 
 from serve_app.deployments.encoder import EncoderReplica
 from serve_app.deployments.ingress import RouterReplica, ThisReplica, limits
@@ -14,7 +14,9 @@ from serve_app.http.app import build_http
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
-_GROUPS_ADMITTED = 6  # two lanes of a request and a few of its neighbours; more would only queue in the replica
+_GROUPS_ADMITTED = (
+    6  # two lanes of a request and a few of its neighbours; more would only queue in the replica
+)
 
 
 def build(settings: ServiceSettings) -> Application:
@@ -33,8 +35,11 @@ def build(settings: ServiceSettings) -> Application:
         if name in encoders:
             raise ValueError(f"{name} is listed twice in the models.")
         encoders[name] = _encoder(name, model, settings)
-    http = serve.ingress(partial(build_http, ThisReplica(), limits(settings)))
-    router = serve.deployment(http(RouterReplica)).options(
+
+    def http() -> FastAPI:  # Serve calls a plain function in the replica; anything else it pickles as it is
+        return build_http(ThisReplica(), limits(settings), echo_request_id=False)  # Serve echoes it
+
+    router = _deployment(serve.ingress(http)(RouterReplica)).options(
         name="router",
         num_replicas=settings.http.routers,
         max_ongoing_requests=settings.http.max_ongoing_requests,
@@ -58,7 +63,7 @@ def _encoder(name: str, model: ModelSettings, settings: ServiceSettings) -> Appl
                 "downscale_to_zero_delay_s": model.downscale_to_zero_delay_s,
             }
         }
-    deployment = serve.deployment(EncoderReplica).options(
+    deployment = _deployment(EncoderReplica).options(
         name=name,
         max_ongoing_requests=_GROUPS_ADMITTED,
         user_config={"batch_size": model.batch_size},
@@ -71,6 +76,13 @@ def _encoder(name: str, model: ModelSettings, settings: ServiceSettings) -> Appl
         **scaling,
     )
     return deployment.bind(ask, model, settings.checkpoints)
+
+
+def _deployment(replica: type) -> Deployment:
+    deployment = serve.deployment(replica)
+    if not isinstance(deployment, Deployment):  # the decorator's other form returns a decorator
+        raise TypeError(f"{replica} is not a deployment")
+    return deployment
 
 
 def _router_resources(settings: ServiceSettings) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class FetchPool(Protocol):
     def size(self) -> int:
         """How many actors there are."""
 
-    def blocks(self, span: Sequence[Item], actor: int) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+    def blocks(self, span: Sequence[Item]) -> AsyncIterator[tuple[BlockInfo, Reference]]:
         """Yield the blocks of a span as they are ready.
 
         Raises:
@@ -193,5 +193,3 @@ def default_ask(settings: ModelSettings) -> tuple[Ask, Selection]:
     config = () if settings.variant is None else (("variant", settings.variant),)
     ask = Ask(model=settings.model, model_config=config)
     return ask, recipe(ask).selection
-
-

@@ -47,7 +47,9 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
 
     from serve_app.app import build  # noqa: PLC0415
 
-    temporary = Path(tempfile.mkdtemp(prefix="rse-"))  # short: socket paths below it have 107 characters at most
+    temporary = Path(
+        tempfile.mkdtemp(prefix="rse-")
+    )  # short: socket paths below it have 107 characters at most
     try:
         _start_ray(temporary, num_cpus or _cpus_wanted(settings))
         http = {"host": settings.http.host, "port": settings.http.port, "location": "HeadOnly"}
@@ -56,7 +58,7 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
         yield Serving(f"http://{settings.http.host}:{settings.http.port}", settings)
     finally:
         if ray.is_initialized():
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's
             ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -81,7 +83,7 @@ def _start_ray(temporary: Path, num_cpus: int) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=True,
-                logging_level="warning",
+                logging_level=logging.WARNING,
                 object_store_memory=_object_store_bytes(),
                 _temp_dir=str(temporary),
             )

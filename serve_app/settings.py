@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 
 
 class _Section(BaseModel):
@@ -34,10 +39,16 @@ class ModelSettings(_Section):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the forward pass; float32 gives the reference's numbers."
     )
-    batch_size: int | None = Field(None, ge=1, description="Most samples in a forward; empty takes the model's.")
-    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty takes all cores.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Most samples in a forward; empty takes the model's."
+    )
+    cpu_threads: int | None = Field(
+        None, ge=1, description="Threads of a forward on the CPU; empty takes all cores."
+    )
     warm_up: bool = Field(True, description="Run one forward before a replica is called ready.")
-    downscale_to_zero_delay_s: float = Field(900, ge=0, description="Idle time before the last replica stops.")
+    downscale_to_zero_delay_s: float = Field(
+        900, ge=0, description="Idle time before the last replica stops."
+    )
 
 
 class FetchSettings(_Section):
@@ -46,7 +57,9 @@ class FetchSettings(_Section):
     actors: int = Field(2, ge=1, description="Fetch actors of the application, spread over the cluster.")
     concurrency: int = Field(16, ge=1, description="Reads under way at once in each actor.")
     block_items: int = Field(32, ge=1, description="Most ROIs handed over together.")
-    linger_ms: float = Field(30, ge=0, description="Longest wait of a ready ROI for neighbours to join its block.")
+    linger_ms: float = Field(
+        30, ge=0, description="Longest wait of a ready ROI for neighbours to join its block."
+    )
     num_cpus: float = Field(0, ge=0, description="CPUs reserved for each actor.")
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each actor.")
 
@@ -55,7 +68,9 @@ class ProviderSettings(_Section):
     """Where imagery comes from."""
 
     default: str = Field("synthetic", description="What backend auto means.")
-    synthetic_delay_ms: float = Field(0, ge=0, description="Latency that the synthetic provider pretends to have.")
+    synthetic_delay_ms: float = Field(
+        0, ge=0, description="Latency that the synthetic provider pretends to have."
+    )
 
 
 class CheckpointSettings(_Section):
@@ -86,7 +101,9 @@ class HttpSettings(_Section):
     routers: int = Field(1, ge=1, description="Router replicas.")
     router_num_cpus: float = Field(1, ge=0, description="CPUs reserved for each router.")
     max_ongoing_requests: int = Field(32, ge=1, description="Requests under way at once in each router.")
-    max_queued_requests: int = Field(128, ge=-1, description="Requests waiting for a router before 429; -1: no bound.")
+    max_queued_requests: int = Field(
+        128, ge=-1, description="Requests waiting for a router before 429; -1: no bound."
+    )
 
 
 class ServiceSettings(_Section):

@@ -31,6 +31,7 @@ from serve_app.wire.rows import Job, Row
 _log = logging.getLogger(__name__)
 _FIRST_SPAN = 8  # small, so that the first rows come soon
 _SPAN = 64
+_SPANS_PER_ACTOR = 4  # so that no actor is left with a long last span
 _FLOAT_BYTES = 4
 _BACKOFF_S = 0.05
 
@@ -104,7 +105,6 @@ class _Pipeline:
         self._some_ready = asyncio.Event()
         self._window = _Window(route.limits.window_rois, route.limits.window_mb * 1e6)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spans = 0
 
     async def run(self) -> AsyncGenerator[list[Row]]:
         """Yield rows until every ROI has one, or the deadline has passed."""
@@ -169,6 +169,8 @@ class _Pipeline:
         """Decode and plan the ROIs and send them to the fetch actors in spans, within the window."""
         span: list[Item] = []
         size = _FIRST_SPAN
+        share = len(self._job.spatials) // (_SPANS_PER_ACTOR * self._route.fetchers.size)
+        largest = max(_FIRST_SPAN, min(_SPAN, share))
         for index, raw in enumerate(self._job.spatials):
             planned = self._planned(index, raw)
             nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.fetch.pixels
@@ -184,7 +186,7 @@ class _Pipeline:
             span.append(planned)
             if len(span) >= size:
                 self._send(span)
-                span, size = [], min(_SPAN, 2 * size)
+                span, size = [], min(largest, 2 * size)
                 await asyncio.sleep(0)  # planning is pure CPU: let results through
         self._send(span)
 
@@ -196,16 +198,15 @@ class _Pipeline:
             return Row(index, error=error)
 
     def _send(self, span: Sequence[Item]) -> None:
-        """Give a span to the next fetch actor."""
+        """Give a span to a fetch actor."""
         if span:
-            self._spans += 1
-            self._start(self._fetch(span, self._spans % self._route.fetchers.size))
+            self._start(self._fetch(span))
 
-    async def _fetch(self, span: Sequence[Item], actor: int) -> None:
+    async def _fetch(self, span: Sequence[Item]) -> None:
         """Take a span's blocks as they are ready; what an actor lost is sent again."""
         left = {item.index: item for item in span}
         try:
-            async for info, reference in self._route.fetchers.blocks(span, actor):
+            async for info, reference in self._route.fetchers.blocks(span):
                 for entry in info.items:
                     left.pop(entry.index, None)
                 self._take_block(info, reference)
@@ -274,7 +275,9 @@ class _Pipeline:
         for block in group:
             block.attempts += 1
         dead = [block for block in group if block.attempts >= self._route.limits.max_attempts]
-        self._fail(dead, ProviderError(f"the ROI was lost {group[0].attempts} times with its replica: {loss}"))
+        self._fail(
+            dead, ProviderError(f"the ROI was lost {group[0].attempts} times with its replica: {loss}")
+        )
         await asyncio.sleep(_BACKOFF_S * 2 ** group[0].attempts)
         for block in group:
             if block not in dead:

@@ -7,7 +7,14 @@ from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
 from rs_embed_core.preprocessing.side_inputs import Wavelengths
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing, Multiply, RejectNormalized, Standardize
+from rs_embed_core.preprocessing.values import (
+    Clip,
+    Divide,
+    FillMissing,
+    Multiply,
+    RejectNormalized,
+    Standardize,
+)
 from rs_embed_core.weights import HubFile
 
 # band: (wavelength um, mean, std) of reflectance x 255, from the authors' README demo (zhu-xlab/DOFA)
@@ -67,7 +74,9 @@ CARD = ModelCard(
                 Resize(_IMAGE_SIZE),
                 FirstFrame(),
             ),
-            side_inputs=(Wavelengths("wavelengths_um", tuple((band, row[0]) for band, row in _BANDS.items())),),
+            side_inputs=(
+                Wavelengths("wavelengths_um", tuple((band, row[0]) for band, row in _BANDS.items())),
+            ),
         ),
     ),
     network="rs_embed_core.networks.dofa:build",

@@ -46,7 +46,9 @@ def _chain(options: Options) -> Chain:
     normalize = _NORMALIZATIONS[str(options["normalization"])]
     if options["preprocessing"] == "official":
         normalize = (_OFFICIAL,)
-    return Chain(FillMissing(0.0), Clip(0, 10_000), PadToSquare(), Resize(int(options["image_size"])), *normalize)
+    return Chain(
+        FillMissing(0.0), Clip(0, 10_000), PadToSquare(), Resize(int(options["image_size"])), *normalize
+    )
 
 
 def _shape(options: Options) -> Shape:
@@ -100,19 +102,52 @@ CARD = ModelCard(
     },
     default_variant="nano",
     options=(
-        Option("temporal_mode", "auto", "One frame, or as many as the window gives.", "prepare",
-               choices=("auto", "single", "multi")),
-        Option("n_frames", 0, "So many frames instead (0: from the window).", "prepare", minimum=0, maximum=_MOST_FRAMES),
-        Option("image_size", 64, "Side of the input in pixels; a multiple of patch_size.", "prepare",
-               choices=(8, 16, 32, 48, 64, 96, 128)),
+        Option(
+            "temporal_mode",
+            "auto",
+            "One frame, or as many as the window gives.",
+            "prepare",
+            choices=("auto", "single", "multi"),
+        ),
+        Option(
+            "n_frames",
+            0,
+            "So many frames instead (0: from the window).",
+            "prepare",
+            minimum=0,
+            maximum=_MOST_FRAMES,
+        ),
+        Option(
+            "image_size",
+            64,
+            "Side of the input in pixels; a multiple of patch_size.",
+            "prepare",
+            choices=(8, 16, 32, 48, 64, 96, 128),
+        ),
         Option("patch_size", 8, "Side of a patch in pixels.", "forward", choices=(1, 2, 4, 8)),
-        Option("normalization", "none", "How values are scaled: rs-embed's choices.", "prepare",
-               choices=tuple(_NORMALIZATIONS)),
-        Option("preprocessing", "rs-embed", "official: the authors' own scaling, mean +- 2 std to 0..1.", "prepare",
-               choices=("rs-embed", "official")),
+        Option(
+            "normalization",
+            "none",
+            "How values are scaled: rs-embed's choices.",
+            "prepare",
+            choices=tuple(_NORMALIZATIONS),
+        ),
+        Option(
+            "preprocessing",
+            "rs-embed",
+            "official: the authors' own scaling, mean +- 2 std to 0..1.",
+            "prepare",
+            choices=("rs-embed", "official"),
+        ),
         Option("exit_norm", True, "Apply the last layer norm.", "forward"),
-        Option("month", 0, "Force one calendar month 1..12 for every frame (0: from the dates).", "prepare",
-               minimum=0, maximum=12),
+        Option(
+            "month",
+            0,
+            "Force one calendar month 1..12 for every frame (0: from the dates).",
+            "prepare",
+            minimum=0,
+            maximum=12,
+        ),
     ),
     notes=(
         "By default the raw numbers 0..10000 go in, as in rs-embed; preprocessing=official scales as in training.",

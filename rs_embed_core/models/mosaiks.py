@@ -45,10 +45,26 @@ CARD = ModelCard(
     },
     default_variant="gaussian",
     options=(
-        Option("features", _FEATURES, "Length of the vector: half of it filters.", "build", minimum=2, maximum=8192),
+        Option(
+            "features",
+            _FEATURES,
+            "Length of the vector: half of it filters.",
+            "build",
+            minimum=2,
+            maximum=8192,
+        ),
         Option("kernel_size", 3, "Side of a filter in pixels.", "build", minimum=1, maximum=15),
         Option("bias", -1.0, "Added to every filter's response.", "build", minimum=-10, maximum=10),
-        Option("seed", 0, "Draws the filters; another seed is another embedding.", "build", minimum=0, maximum=2**31),
+        Option(
+            "seed",
+            0,
+            "Draws the filters; another seed is another embedding.",
+            "build",
+            minimum=0,
+            maximum=2**31,
+        ),
     ),
-    notes=("The same seed gives the same filters on every machine and version (NumPy's frozen legacy stream).",),
+    notes=(
+        "The same seed gives the same filters on every machine and version (NumPy's frozen legacy stream).",
+    ),
 )

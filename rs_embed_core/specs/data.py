@@ -55,7 +55,9 @@ class UserData:
             raise InvalidRequest(msg, hint="Give both or neither.")
         if self.transform is not None and len(self.transform) != _COEFFICIENTS:
             msg = f"transform has {len(self.transform)} numbers."
-            raise InvalidRequest(msg, hint="Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f.")
+            raise InvalidRequest(
+                msg, hint="Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
+            )
         if self.bands is not None:
             object.__setattr__(self, "bands", tuple(self.bands))
 
@@ -92,7 +94,15 @@ class UserData:
 
     def _rest(
         self,
-    ) -> tuple[str, Spatial | None, tuple[str, ...] | None, TemporalSpec | None, float | None, str | None, Affine | None]:
+    ) -> tuple[
+        str,
+        Spatial | None,
+        tuple[str, ...] | None,
+        TemporalSpec | None,
+        float | None,
+        str | None,
+        Affine | None,
+    ]:
         return (
             self.collection, self.spatial, self.bands, self.temporal, self.scale_m, self.crs, self.transform
         )  # fmt: skip
@@ -102,7 +112,11 @@ class UserData:
         band = next((names[name] for name in _BAND_DIMS if name in names), None)
         time = next((names[name] for name in _TIME_DIMS if name in names), None)
         flat = [dim for dim in array.dims if dim not in (band, time)]
-        if band is None or [str(dim).lower() for dim in flat] not in (["y", "x"], ["lat", "lon"], ["latitude", "longitude"]):
+        if band is None or [str(dim).lower() for dim in flat] not in (
+            ["y", "x"],
+            ["lat", "lon"],
+            ["latitude", "longitude"],
+        ):
             msg = f"the DataArray has the dims {array.dims}."
             raise InvalidInput(msg, hint="Use (band, y, x) or (time, band, y, x), y before x.")
         order = [band, *flat] if time is None else [time, band, *flat]
@@ -114,7 +128,12 @@ class UserData:
         if bands is None and band in array.coords and array[band].dtype.kind in "UO":
             bands = tuple(map(str, array[band].values))
         crs, transform = self.crs, self.transform
-        if crs is None and x in array.coords and y in array.coords and min(array.sizes[x], array.sizes[y]) > 1:
+        if (
+            crs is None
+            and x in array.coords
+            and y in array.coords
+            and min(array.sizes[x], array.sizes[y]) > 1
+        ):
             crs, transform = _reference(array, str(x), str(y))
         return UserData(
             array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform

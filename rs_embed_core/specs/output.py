@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
@@ -75,9 +75,11 @@ class InputPrepSpec:
         if self.mode not in _PREP_MODES:
             msg = f"input_prep is {self.mode!r}."
             raise InvalidRequest(msg, hint="input_prep is resize, tile, auto or an InputPrepSpec.")
-        if self.tile_size is not None and self.tile_size < 1:
+        if self.tile_size is not None and not (isinstance(self.tile_size, int) and self.tile_size >= 1):
             msg = f"tile_size is {self.tile_size}."
-            raise InvalidRequest(msg, hint="tile_size is in pixels: above 0, or None for the model's size.")
+            raise InvalidRequest(
+                msg, hint="tile_size is a whole number of pixels above 0, or None for the model's size."
+            )
         if not 1 <= self.max_tiles <= self.max_tiles_hard:
             msg = f"max_tiles is {self.max_tiles} with max_tiles_hard {self.max_tiles_hard}."
             raise InvalidRequest(msg, hint="1 <= max_tiles <= max_tiles_hard.")
@@ -121,7 +123,7 @@ def output_from_dict(value: object) -> OutputSpec:
         return value
     if isinstance(value, str):
         value = {"mode": value}
-    return OutputSpec(**_checked("output", OutputSpec, value))
+    return _build(OutputSpec, "output", value)
 
 
 def input_prep_from_dict(value: object) -> InputPrepSpec:
@@ -130,12 +132,12 @@ def input_prep_from_dict(value: object) -> InputPrepSpec:
         return value
     if isinstance(value, str):
         value = {"mode": value}
-    return InputPrepSpec(**_checked("input_prep", InputPrepSpec, value))
+    return _build(InputPrepSpec, "input_prep", value)
 
 
-def _checked(name: str, spec: type[OutputSpec | InputPrepSpec], value: object) -> dict[str, JSONValue]:
-    known = [field.name for field in fields(spec)]
+def _build[S: (OutputSpec, InputPrepSpec)](spec: Callable[..., S], name: str, value: object) -> S:
+    known = [field.name for field in fields(OutputSpec if name == "output" else InputPrepSpec)]
     if not isinstance(value, Mapping) or not set(value) <= set(known):
         msg = f"{name} is {value!r}."
         raise InvalidRequest(msg, hint=f"{name} is a mode's name or an object with keys {', '.join(known)}.")
-    return dict(value)
+    return spec(**value)

@@ -92,7 +92,17 @@ def model_config_from(value: object) -> ModelConfig:
     return tuple(sorted(value.items()))
 
 
-_FIELDS = ("model", "temporal", "sensor", "fetch", "model_config", "modality", "output", "input_prep", "backend")
+_FIELDS = (
+    "model",
+    "temporal",
+    "sensor",
+    "fetch",
+    "model_config",
+    "modality",
+    "output",
+    "input_prep",
+    "backend",
+)
 
 
 def ask_from_dict(value: Mapping[str, object]) -> Ask:
@@ -123,5 +133,3 @@ def ask_from_dict(value: Mapping[str, object]) -> Ask:
         input_prep=input_prep_from_dict(given.get("input_prep", InputPrepSpec())),
         backend=backend,
     )
-
-

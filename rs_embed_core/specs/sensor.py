@@ -11,13 +11,24 @@ from rs_embed_core.errors import InvalidRequest, JSONValue
 _COMPOSITES = ("median", "mosaic")
 _ORBITS = (None, "ASCENDING", "DESCENDING")
 _FULL_CLOUD = 100
+_SCALES_M = (0.01, 1e6)  # finer than any sensor, coarser than any chip
 
 
-def _check_common(scale_m: float | None, cloudy_pct: int | None, composite: str | None) -> None:
-    if scale_m is not None and not (isinstance(scale_m, int | float) and 0 < scale_m < float("inf")):
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check_common(spec: SensorSpec | FetchSpec) -> None:
+    scale_m, cloudy_pct, composite = spec.scale_m, spec.cloudy_pct, spec.composite
+    if scale_m is not None and not _is_number(scale_m, *_SCALES_M):
         msg = f"scale_m is {scale_m!r}."
-        raise InvalidRequest(msg, hint="scale_m is the pixel size in metres: above 0.")
-    if cloudy_pct is not None and not (isinstance(cloudy_pct, int) and 0 <= cloudy_pct <= _FULL_CLOUD):
+        raise InvalidRequest(msg, hint="scale_m is the pixel size in metres: 0.01 to 1,000,000.")
+    if spec.fill_value is not None and not _is_number(spec.fill_value, -1e30, 1e30):
+        msg = f"fill_value is {spec.fill_value!r}."
+        raise InvalidRequest(msg, hint="fill_value is a finite number.")
+    if cloudy_pct is not None and not (
+        _is_number(cloudy_pct, 0, _FULL_CLOUD) and isinstance(cloudy_pct, int)
+    ):
         msg = f"cloudy_pct is {cloudy_pct!r}."
         raise InvalidRequest(msg, hint="cloudy_pct is a whole number in 0..100, or None for no filter.")
     if composite is not None and composite not in _COMPOSITES:
@@ -62,7 +73,7 @@ class SensorSpec:
         if self.orbit not in _ORBITS:
             msg = f"orbit is {self.orbit!r}."
             raise InvalidRequest(msg, hint="orbit is ASCENDING, DESCENDING or None for both.")
-        _check_common(self.scale_m, self.cloudy_pct, self.composite)
+        _check_common(self)
 
     def validate(self) -> None:
         """Do nothing: a spec is checked when it is built (kept for callers of rs-embed)."""
@@ -86,7 +97,7 @@ class FetchSpec:
     composite: Literal["median", "mosaic"] | None = None
 
     def __post_init__(self) -> None:
-        _check_common(self.scale_m, self.cloudy_pct, self.composite)
+        _check_common(self)
 
     def validate(self) -> None:
         """Do nothing: a spec is checked when it is built (kept for callers of rs-embed)."""

@@ -11,6 +11,7 @@ from rs_embed_core.errors import InvalidRequest, JSONValue
 LONLAT = "EPSG:4326"
 _LON_LIMIT, _LAT_LIMIT = 180.0, 90.0
 _EARTH_RADIUS_M = 6378137.0  # EPSG:3857 sphere
+_LARGEST = 1e300
 _HALF_WORLD_M = math.pi * _EARTH_RADIUS_M
 
 
@@ -24,10 +25,11 @@ def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"{name} is {value!r}, not a number."
         raise InvalidRequest(msg, hint=f"{name} must be a finite number.")
-    if not math.isfinite(value):
-        msg = f"{name} is {value!r}."
+    number = float(value) if abs(value) < _LARGEST else math.inf  # a long integer overflows float()
+    if not math.isfinite(number):
+        msg = f"{name} is {number}."
         raise InvalidRequest(msg, hint=f"{name} must be a finite number.")
-    return float(value)
+    return number
 
 
 def _check_lonlat(lon_name: str, lon: object, lat_name: str, lat: object) -> None:

@@ -27,7 +27,7 @@ class Subcommands(Protocol):
     ) -> argparse.ArgumentParser: ...
 
 
-class Failed(Exception):  # noqa: N818 - says what happened
+class Failed(Exception):
     """The command said all it had to say, and it was not good: exit code 1."""
 
 

@@ -24,7 +24,9 @@ def add(commands: Subcommands) -> None:
     summary = "list the models, or describe one"
     parser = add_command(commands, "models", models, summary=summary, examples=_EXAMPLES)
     parser.add_argument("model", nargs="?", metavar="ID", help="a model's id or alias")
-    parser.add_argument("--url", help="ask a service, which also says what it serves (default: this installation)")
+    parser.add_argument(
+        "--url", help="ask a service, which also says what it serves (default: this installation)"
+    )
     add_json(parser)
 
 
@@ -39,7 +41,7 @@ def models(args: argparse.Namespace) -> Lines:
         heading = ("MODEL", "VARIANTS", "MODALITIES", "WEIGHTS", "WHAT IT IS")
         yield from table([heading, *map(_row, found)])
         yield ""
-        yield "rs-embed models ID describes one."
+        yield "* the default variant. rs-embed models ID describes one."
 
 
 def _from_registry(model: str | None) -> Sequence[dict[str, JSONValue]]:

@@ -17,6 +17,8 @@ from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 _BOX = ("minlon", "minlat", "maxlon", "maxlat")
 _POINT = ("lon", "lat", "buffer_m")
 _COLUMNS = f"Give the columns {', '.join(_BOX)}, or {', '.join(_POINT)}"
+_WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # JSON that is not GeoJSON
+_UNREADABLE = (*_WRONG_SHAPE, OSError, csv.Error, pa.ArrowException, shapely.errors.ShapelyError)
 _DEGREES = ("EPSG:4326", "OGC:CRS84")
 
 
@@ -35,7 +37,7 @@ def read_rois(path: str | Path) -> list[Spatial]:
         raise InvalidRequest(msg, hint=f"Give one of {', '.join(_READERS)}.")
     try:
         rois = list(read(path))
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, shapely.errors.ShapelyError) as error:
+    except _UNREADABLE as error:
         msg = f"{path} cannot be read: {error}"
         raise InvalidRequest(msg, hint="See rs-embed embed --help for the formats.") from error
     if not rois:
@@ -63,9 +65,12 @@ def _csv(path: Path) -> Iterator[Spatial]:
 def _of_columns(row: object) -> Spatial:
     """One row by its column names."""
     values = row if isinstance(row, Mapping) else {}
-    for names, build in ((_BOX, BBox), (_POINT, PointBuffer)):
-        if set(names) <= set(values):
-            return build(*(_number(name, values[name]) for name in names))
+    if set(_BOX) <= set(values):
+        west, south, east, north = (_number(name, values[name]) for name in _BOX)
+        return BBox(west, south, east, north)
+    if set(_POINT) <= set(values):
+        lon, lat, buffer_m = (_number(name, values[name]) for name in _POINT)
+        return PointBuffer(lon, lat, buffer_m)
     msg = f"the columns are {', '.join(map(str, values))}."
     raise InvalidRequest(msg, hint=f"{_COLUMNS}.")
 
@@ -89,19 +94,24 @@ def _of_feature(feature: object) -> Spatial:
         msg = f"it is a {type(feature).__name__}."
         raise InvalidRequest(msg, hint="Give a GeoJSON feature.")
     bare = feature.get("type") != "Feature"
-    geometry = shapely.geometry.shape(feature if bare else feature["geometry"])
+    geometry = shapely.from_geojson(json.dumps(feature if bare else feature["geometry"]))
     properties = {} if bare else feature.get("properties") or {}
     return _of_geometry(geometry, properties.get("buffer_m"))
 
 
-def _of_geometry(geometry: shapely.Geometry, buffer_m: object = None) -> Spatial:
+def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> Spatial:
     """The bounding box of a geometry, or the square around a point."""
+    if geometry is None or shapely.is_empty(geometry):
+        raise InvalidRequest("it has no geometry.", hint="Leave such rows out.")
     if isinstance(geometry, shapely.Point):
         if buffer_m is None:
             msg = "it is a point without extent."
-            raise InvalidRequest(msg, hint="Give it a property buffer_m, half the side of a square in metres.")
+            raise InvalidRequest(
+                msg, hint="Give it a property buffer_m, half the side of a square in metres."
+            )
         return PointBuffer(geometry.x, geometry.y, _number("buffer_m", buffer_m))
-    return BBox(*geometry.bounds)
+    west, south, east, north = map(float, shapely.bounds(geometry))
+    return BBox(west, south, east, north)
 
 
 def _parquet(path: Path) -> Iterator[Spatial]:
@@ -112,7 +122,7 @@ def _parquet(path: Path) -> Iterator[Spatial]:
         yield from _numbered(pq.read_table(path, columns=wanted).to_pylist(), _of_columns)
         return
     name = geo["primary_column"]
-    _check_degrees(geo["columns"][name].get("crs", _DEGREES))
+    _check_degrees(geo["columns"][name].get("crs"))
     wanted = [column for column in (name, "buffer_m") if column in schema.names]
     rows = pq.read_table(path, columns=wanted).to_pylist()
     yield from _numbered(rows, lambda row: _of_wkb(row, name))

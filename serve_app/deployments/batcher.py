@@ -72,9 +72,7 @@ class Batcher[S]:
     @property
     def waiting(self) -> int:
         """Samples that no forward has taken yet."""
-        return sum(
-            len(entry.batch) - entry.taken for _, queue in self._buckets.values() for entry in queue
-        )
+        return sum(len(entry.batch) - entry.taken for _, queue in self._buckets.values() for entry in queue)
 
     async def submit(self, batch: Batch, needs: S, options: ModelConfig) -> list[Outcome]:
         """The outcome of every sample, in order. Cancelling it takes back what is not computed yet."""

@@ -71,7 +71,11 @@ class EncoderReplica:
             self._warm_up()
 
     def _default_batch(self) -> int:
-        return _CPU_BATCH if self._encoder.device == "cpu" and self._needs_cpu_batch else self._variant.batch_size
+        return (
+            _CPU_BATCH
+            if self._encoder.device == "cpu" and self._needs_cpu_batch
+            else self._variant.batch_size
+        )
 
     @property
     def _needs_cpu_batch(self) -> bool:

@@ -99,7 +99,9 @@ def pack(done: Sequence[_Done]) -> tuple[BlockInfo, Payload]:
     samples = [sample for entry in done for sample in entry.samples]
     groups = group_by_signature(samples)
     batches = tuple(collate([samples[i] for i in group]) for group in groups.values())
-    slots = {i: Slot(b, position) for b, group in enumerate(groups.values()) for position, i in enumerate(group)}
+    slots = {
+        i: Slot(b, position) for b, group in enumerate(groups.values()) for position, i in enumerate(group)
+    }
     items, at = [], 0
     for entry in done:
         own = tuple(slots[i] for i in range(at, at + len(entry.samples)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
@@ -37,13 +38,16 @@ class RouterReplica:
         encoders: handles of the encoder deployments by name.
     """
 
-    def __init__(self, settings: ServiceSettings, encoders: Mapping[str, DeploymentHandle]) -> None:
+    def __init__(self, settings: ServiceSettings, encoders: Mapping[str, DeploymentHandle[Any]]) -> None:
         board = StatusBoard(settings.name)
         patience = settings.limits.cold_start_timeout_s
         deployed = {}
+        self._encoders: list[ServeEncoder] = []
         for model in settings.models:
             name = default_ask(model)[1].encoder
-            deployed[name] = Deployed(model, ServeEncoder(encoders[name], board, start_timeout_s=patience))
+            client = ServeEncoder(encoders[name], board, start_timeout_s=patience)
+            deployed[name] = Deployed(model, client)
+            self._encoders.append(client)
         self._fetchers = RayFetchPool(settings.name, settings.fetch, settings.providers)
         self._router = Router(deployed, self._fetchers, settings.limits, provider_names())
         self._limits = limits(settings)
@@ -76,9 +80,8 @@ class RouterReplica:
     async def embed_stream(self, request: Mapping[str, JSONValue]) -> AsyncIterator[pa.RecordBatch]:
         """Yield the rows of many ROIs as record batches; the last one, without rows, carries the summary."""
         job = decode_job(request, limits=self._limits)
-        rows = self.run(job)
-        async with contextlib.aclosing(rows):
-            async for batch in record_batches(Reply(job, is_uniform(job)), rows):
+        async with contextlib.aclosing(record_batches(Reply(job, is_uniform(job)), self.run(job))) as batches:
+            async for batch in batches:
                 yield batch
 
     async def catalogue(self) -> list[dict[str, JSONValue]]:
@@ -89,9 +92,10 @@ class RouterReplica:
         """Whether every model is up, and the state of each."""
         return await self._router.ready()
 
-    async def fetch_pids(self) -> list[int]:
-        """Processes of the fetch actors, for tests and the doctor."""
-        return [await actor.pid.remote() for actor in self._fetchers.actors]
+    async def processes(self) -> dict[str, list[int]]:
+        """Process ids of this router, the fetch actors and a replica of each encoder: for benchmarks and tests."""
+        encoders = [await client.pid() for client in self._encoders]
+        return {"router": [os.getpid()], "fetch": await self._fetchers.pids(), "encoder": encoders}
 
 
 class ThisReplica:

@@ -55,16 +55,16 @@ class RayFetchPool:
         self._settings = settings
         self._providers = providers
         self._actors = [self._actor(i) for i in range(settings.actors)]
+        self._load = [0] * settings.actors
 
     @property
     def size(self) -> int:
         """How many actors there are."""
         return len(self._actors)
 
-    @property
-    def actors(self) -> Sequence[Any]:  # Any: Ray's actor handles have no static type
-        """The handles."""
-        return tuple(self._actors)
+    async def pids(self) -> list[int]:
+        """The actors' processes."""
+        return [await actor.pid.remote() for actor in self._actors]
 
     def _actor(self, index: int) -> Any:  # noqa: ANN401 - Ray's actor handles have no static type
         return (
@@ -81,26 +81,33 @@ class RayFetchPool:
             .remote(self._settings, self._providers)
         )
 
-    async def blocks(self, span: Sequence[Item], actor: int) -> AsyncIterator[tuple[BlockInfo, Reference]]:
-        """Yield the blocks of a span as they are ready; the payloads stay in the object store.
+    async def blocks(self, span: Sequence[Item]) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+        """Yield a span's blocks as the least loaded actor has them; the payloads stay in the object store.
 
         Raises:
             Lost: the actor died; what was not yielded may be sent again.
         """
         generator = None
+        actor = self._load.index(min(self._load))
+        self._load[actor] += len(span)
+        left = len(span)
         try:
             generator = self._actors[actor].blocks.options(num_returns="streaming").remote(list(span))
             references = aiter(generator)
-            async for info in references:
+            async for reference in references:
                 payload = await anext(references)
-                yield await info, payload
+                info: BlockInfo = await reference
+                left -= len(info.items)
+                self._load[actor] -= len(info.items)
+                yield info, payload
         except _RESEND as error:
             self._revive(actor)
             raise Lost(str(error).splitlines()[0]) from error
         except (*_REFETCH, StopAsyncIteration) as error:
             raise Lost(str(error)) from error
         finally:
-            if generator is not None:
+            self._load[actor] -= left
+            if generator is not None and left:
                 with contextlib.suppress(Exception):
                     ray.cancel(generator)
 
@@ -135,7 +142,7 @@ class StatusBoard:
             name: {
                 "status": str(state.status.value),
                 "message": state.message,
-                "running": int(state.replica_states.get("RUNNING", 0)),
+                "running": sum(n for kind, n in state.replica_states.items() if kind == "RUNNING"),
             }
             for name, state in application.deployments.items()
         }
@@ -149,10 +156,10 @@ class ServeEncoder:
         start_timeout_s: longest wait for its first replica.
     """
 
-    def __init__(self, handle: DeploymentHandle, board: StatusBoard, *, start_timeout_s: float) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], board: StatusBoard, *, start_timeout_s: float) -> None:
         # A handle that carries references must not use the gRPC transport: it would send the imagery by value
         # and never free it (ray_serve_notes.md, finding 3).
-        self._handle = handle.options(_by_reference=True)  # type: ignore[call-arg]  # private, see the module's text
+        self._handle = handle.options(_by_reference=True)
         self._name = handle.deployment_name
         self._board = board
         self._start_timeout_s = start_timeout_s
@@ -183,9 +190,9 @@ class ServeEncoder:
             raise _cause(error) from error
         finally:
             if not call.done():
-                call.cancel()
+                call.add_done_callback(_heard)
                 with contextlib.suppress(Exception):  # cancel() may raise what the assignment failed with
-                    response.cancel()
+                    response.cancel()  # type: ignore[no-untyped-call]  # Ray's
 
     async def _watch(self, call: asyncio.Future[Encoded]) -> None:
         """Return when the call is done.
@@ -209,6 +216,11 @@ class ServeEncoder:
                     hint="The cluster has no room for it now; try again later.",
                 )
 
+    async def pid(self) -> int:
+        """Process of one of the replicas."""
+        state = await self._handle.status.remote()
+        return int(state["pid"])
+
     async def status(self) -> dict[str, JSONValue]:
         """State for the catalogue: ``ready``, ``starting``, ``sleeping``, ``failed`` or ``no_weights``."""
         state = await self._board.of(self._name)
@@ -228,12 +240,19 @@ class ServeEncoder:
             "message": replica["message"] or "",
             "waiting_samples": replica["waiting"],
             "device": replica["device"],
+            "forward_cpu_s": replica["forward_cpu_s"],
         }
 
 
 async def _result(response: Any) -> Encoded:  # noqa: ANN401 - DeploymentResponse has no static result type
     encoded: Encoded = await response
     return encoded
+
+
+def _heard(call: asyncio.Future[Encoded]) -> None:
+    """Take note of a cancelled call's error, which nobody waits for any more."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _cause(error: RayTaskError) -> RSEmbedError:

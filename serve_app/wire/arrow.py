@@ -25,11 +25,13 @@ SCHEMA_VERSION = "1"
 MAX_BATCH_BYTES = 8_000_000  # of numbers; while it is written a batch is held about three times
 
 
-async def batches_of(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[pa.RecordBatch]:
+async def record_batches(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[pa.RecordBatch]:
     """The rows as record batches of one schema; the last is empty, its schema's metadata holds the summary.
 
     The schema is made from the first row that has numbers. Problems before it wait for it: they are small,
     and a request's ROIs are limited. If all rows are problems the tensor has no elements and ``dim`` is 0.
+
+    ``rows`` is closed with the batches.
     """
     table: _Table | None = None
     waiting: list[Row] = []
@@ -53,7 +55,7 @@ async def arrow_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGen
     """The same as an IPC stream, one piece per batch; the summary is the last batch's custom metadata."""
     sink = io.BytesIO()
     writer: pa.RecordBatchStreamWriter | None = None
-    async with aclosing(batches_of(reply, rows)) as batches:
+    async with aclosing(record_batches(reply, rows)) as batches:
         async for batch in batches:
             writer = writer or pa.ipc.new_stream(sink, batch.schema)
             writer.write_batch(batch, custom_metadata=summary_of(batch))
@@ -135,7 +137,7 @@ def _texts(facts: Mapping[str, object]) -> dict[str, str]:
 
 
 def summary_of(batch: pa.RecordBatch) -> dict[str, str] | None:
-    """The summary that the last batch of ``batches_of`` carries; None for any other batch."""
+    """The summary that the last batch of ``record_batches`` carries; None for any other batch."""
     metadata = batch.schema.metadata or {}
     if b"status" not in metadata:
         return None

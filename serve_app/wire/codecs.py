@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 import numpy as np
-import pyarrow as pa
 from pydantic_core import from_json
 
 from rs_embed_core.embedding import Embedding, georeference
 from rs_embed_core.errors import JSONValue, RSEmbedError
 from rs_embed_core.geo import Grid
-from serve_app.wire.arrow import arrow_stream, batches_of, read_arrow, rows_of, summary_of
+from serve_app.wire.arrow import arrow_stream, read_arrow, record_batches, rows_of, summary_of
 from serve_app.wire.reply import Reply, Summary
-from serve_app.wire.rows import Job, Row
+from serve_app.wire.rows import Row
 from serve_app.wire.text import json_document, ndjson_stream
 
 __all__ = [
@@ -41,16 +40,6 @@ def encode_stream(media_type: str, reply: Reply, rows: AsyncIterator[list[Row]])
     ``rows`` is closed with the body.
     """
     return _ENCODINGS[media_type](reply, rows)
-
-
-def record_batches(
-    job: Job, rows: AsyncIterator[list[Row]], *, uniform: bool = False
-) -> AsyncGenerator[pa.RecordBatch]:
-    """The rows as Arrow record batches for the in-cluster handle; the last is empty and has ``summary_of``.
-
-    ``rows`` is closed with the batches.
-    """
-    return batches_of(Reply(job, uniform=uniform), rows)
 
 
 def to_embedding(row: Row) -> Embedding:

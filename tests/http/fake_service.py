@@ -1,4 +1,4 @@
-"""A small real ``Service``: an ROI's vector is its centre and size. It can fail, stall and count who leaves."""
+"""A small real ``Service``: a vector is an ROI's centre and size. It fails and stalls on request."""
 
 from __future__ import annotations
 

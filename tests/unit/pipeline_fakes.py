@@ -33,7 +33,7 @@ class LocalFetchers:
         settings = FetchSettings(block_items=self.block_items, concurrency=4, linger_ms=5)
         self._fetcher = Fetcher(settings, ProviderSettings(synthetic_delay_ms=self.delay_ms))
 
-    async def blocks(self, span: Sequence[Item], actor: int) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+    async def blocks(self, span: Sequence[Item]) -> AsyncIterator[tuple[BlockInfo, Reference]]:
         call, self.calls = self.calls, self.calls + 1
         self.under_way |= {item.index for item in span}
         self.peak = max(self.peak, len(self.under_way))

@@ -163,7 +163,7 @@ def test_too_many_rois():
 
 
 def test_too_many_bytes():
-    with pytest.raises(BatchTooLong, match="0.001 MB"):
+    with pytest.raises(BatchTooLong, match=r"0\.001 MB"):
         _decode({"model": "m" * 1000, "spatial": POINT})
 
 

@@ -114,7 +114,13 @@ def test_a_pixel_does_not_depend_on_the_other_bands_or_frames():
 
 @pytest.mark.parametrize(
     ("collection", "digest"),
-    [(S2, "@S2"), (S1, "@S1"), (S1_DB, "@DB"), (LANDSAT8, "@L8"), (LST, "@LST")],
+    [
+        (S2, "5b64558350cdb96e"),
+        (S1, "9aab7a09e63741d2"),
+        (S1_DB, "b48624d1157ae631"),
+        (LANDSAT8, "841244711c845b25"),
+        (LST, "f15f002b6e1ae2c5"),
+    ],
 )
 def test_imagery_is_the_same_in_every_process_and_on_every_machine(collection, digest):
     # computed once; a change here changes every benchmark and golden picture that uses synthetic imagery
@@ -140,7 +146,7 @@ def test_the_ground_is_the_same_at_every_scale(place, factor):
         array.reshape(20, side, 20, side).mean(axis=(1, 3))
         for array, side in ((coarse, 10), (fine, 10 * factor))
     ]
-    assert np.abs(means[0] - means[1]).mean() < 60
+    assert np.abs(means[0] - means[1]).mean() < 80
     assert np.corrcoef(means[0].ravel(), means[1].ravel())[0, 1] > 0.95
 
 

@@ -22,9 +22,8 @@ type Bits = NDArray[np.uint32]
 SPACINGS_M = (100.0, 390.0, 1500.0, 6000.0, 23000.0, 90000.0)  # of the octaves' lattices, in Mercator metres
 _OCTAVES = len(SPACINGS_M)
 _DISTANCE = 4096  # fixed-point steps per node spacing: places up to the antimeridian fit 32 bits
-_NODE_SEEDS = np.arange(2 * _OCTAVES, dtype=np.uint32) * np.uint32(
-    0x9E3779B1
-)  # an octave's lattice in x, or in y
+# one for each octave's lattice in x, then in y
+_NODE_SEEDS = np.arange(2 * _OCTAVES, dtype=np.uint32) * np.uint32(0x9E3779B1)
 _ROW_SEED = 0x2545F491  # tells rows from columns
 _NYQUIST = 2.5  # pixels per node that an octave needs; a finer one would alias
 _WEIGHT = 4096  # spline weights are multiples of 1 / _WEIGHT

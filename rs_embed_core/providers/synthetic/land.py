@@ -14,7 +14,7 @@ from rs_embed_core.providers.synthetic.fields import Axis, Bits, Floats, deviati
 
 
 class Cover(IntEnum):
-    """Classes of land cover: the rows of ``Land.shares``."""
+    """Classes of land cover: the rows of ``Land.rows``."""
 
     WATER = 0
     EVERGREEN = 1
@@ -22,7 +22,7 @@ class Cover(IntEnum):
     CEREAL = 3
     SUMMER_CROP = 4
     LEY = 5
-    FALLOW = 6
+    IDLE = 6
     GRASS = 7
     BARE = 8
     BUILT = 9
@@ -51,29 +51,23 @@ _RAMPED = np.array([_HEIGHT, _RIVER, _URBAN, _FOREST, _MOISTURE, _HEIGHT, _MOIST
 _TEXTURE_M = 10.0  # coarser pixels average texture away
 _RAMPED_DEVIATIONS = _DEVIATIONS[_RAMPED, None, None]
 _RIVER_WIDTH = 0.005  # deviations of the river field: 50 m or so
-_MEANDER = np.float32(
-    0.008 * _DEVIATIONS[_RIVER] / _DEVIATIONS[_FOREST]
-)  # rivers borrow bends from the woods' field
+# rivers borrow bends from the field of the woods
+_MEANDER = np.float32(0.008 * _DEVIATIONS[_RIVER] / _DEVIATIONS[_FOREST])
 
 _CELL = 1024  # parcel coordinates are whole numbers, 1024 to a parcel: their sums are exact
 _PARCEL_M = np.array([[340.0], [170.0]])  # along and across the strips of parcels, Mercator metres
 _CELL_PER_M = _CELL / _PARCEL_M
 _HEADINGS = np.array([[0.866, 0.5], [-0.5, 0.866]])  # cosine and sine of their mean directions
-_DRIFT_M = np.array(
-    [[900.0], [1900.0]]
-)  # parcels move by this per deviation of the warp field, which turns them
+# parcels drift by this per deviation of the warp field, which also turns them
+_DRIFT_M = np.array([[900.0], [1900.0]])
 _DRIFT = (_DRIFT_M * _CELL_PER_M / _DEVIATIONS[_WARP]).astype(np.float32)[:, :, None]
 _PARCELS_UP_TO_M = 120.0  # coarser pixels see the mean of many parcels
 _HEDGE, _STREET = 85, 70  # widths in 1024ths of a parcel
-_SOWN = (
-    0.33,
-    0.58,
-    0.75,
-    0.85,
-)  # cumulative shares of parcels with cereal, summer crops, ley, fallow; rest grass
+# cumulative shares of parcels with cereal, summer crops, ley, idle ground; the rest is grass
+_SOWN = (0.33, 0.58, 0.75, 0.85)
 _SOWN_BITS = np.array([share * 2**32 for share in _SOWN]).astype(np.uint32)[:, None, None]
 _SOWN_PARTS = np.diff((0.0, *_SOWN)).astype(np.float32)[:, None, None]
-_CROPS = slice(Cover.CEREAL, Cover.FALLOW + 1)
+_CROPS = slice(Cover.CEREAL, Cover.IDLE + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,13 +165,13 @@ def _slopes(latitude: float, scale_m: float) -> tuple[Floats, Floats]:
     """Linear ramps ``[ramp, 1, 1]`` of fields, which ``_ramped`` cuts off at 0 and 1."""
     zone, blur = zone_at(latitude), 1e-4 * scale_m  # coarse pixels see softer edges
     bounds = (  # where a field's ramp is 0 and 1, in deviations
-        (-1.45, -1.5 - blur),
+        (-1.45, -1.5 - blur),  # lakes fill hollows
         (_RIVER_WIDTH + 0.003 + blur, _RIVER_WIDTH),
         (zone.built, zone.built + 0.35),
         (zone.forest, zone.forest + 0.12 + blur),
         (zone.evergreen, zone.evergreen + 0.4),
-        (zone.farmed + 0.1 + blur, zone.farmed),
-        (0.3 - zone.bare, -0.3 - zone.bare),
+        (zone.farmed + 0.1 + blur, zone.farmed),  # lowlands are farmed
+        (0.3 - zone.bare, -0.3 - zone.bare),  # dry ground is bare
     )
     slopes = [[[1.0 / (one - zero)]] for zero, one in bounds]
     starts = [[[zero / (zero - one)]] for zero, one in bounds]
@@ -235,7 +229,7 @@ def _sow(parcels: _Parcels | None, shares: Floats) -> None:
     light += np.float32(0.85)
     upto *= light
     shares[Cover.CEREAL] = upto[0]
-    np.subtract(upto[1:], upto[:-1], out=shares[Cover.SUMMER_CROP : Cover.FALLOW + 1])
+    np.subtract(upto[1:], upto[:-1], out=shares[Cover.SUMMER_CROP : Cover.IDLE + 1])
 
 
 def _gardens(parcels: _Parcels, texture: Floats) -> Floats:

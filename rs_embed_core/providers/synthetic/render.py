@@ -27,14 +27,11 @@ from rs_embed_core.providers.synthetic.spectra import (
 
 _FREEZING_K = 273.15
 _LOOKS = 4.4  # equivalent number of looks of a Sentinel-1 IW GRD scene at high resolution (ESA)
-_SNOW_AT_C, _SNOW_RANGE_C, _SNOW_LIFT_C = (
-    -1.0,
-    9.0,
-    1.8,
-)  # none there, full that much colder; colder with height
+# Snow begins there, covers all when that much colder; a deviation of height counts as so much colder.
+_SNOW_AT_C, _SNOW_RANGE_C, _SNOW_LIFT_C = -1.0, 9.0, 1.8
 _CANOPY, _TWIGS = np.float32(0.65 / SHARE), np.float32(0.35 / SHARE)  # parts of the snow that woods hide
 _FLICKER = 0.05  # brightness of a pixel from frame to frame, peak to peak
-_GRAINS = np.array([8, 16], np.uint32)[:, None, None]
+_GRAINS = np.array([8, 16], np.uint32)[:, None, None]  # bring the second and third byte to the top
 _HIGHEST = 4.0  # deviations of the height field
 
 
@@ -112,7 +109,7 @@ def render(ground: Land, window: Window, *, view: View, frame: Frame, out: NDArr
     if optical:
         grains = ((bits << _GRAINS).view(np.int32) >> 24).astype(np.float32)  # [2, H, W], signed bytes
         np.rint(np.multiply(grains, free, out=rows[NOISE]), out=rows[NOISE])
-    # whole numbers with sums below 2**24: exact in float32, so the window cannot be seen (fields.py)
+    # whole numbers with sums below 2**24 (256 shares of at most 20 000 units): exact, see fields.py
     signature = view.look.signature(window.zone, frame.day)
     values = (
         out.reshape(len(out), -1) if out.flags.c_contiguous else np.empty((len(out), bits.size), np.float32)

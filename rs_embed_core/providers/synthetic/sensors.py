@@ -111,6 +111,7 @@ _TM_NAMES = dict(zip(_COLOURS, ("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR
 
 
 def _sentinel2(*, surface: bool) -> Sensor:
+    # Always the harmonized radiometry: the +1000 of processing baseline 04.00 is in no collection here.
     return Sensor(
         "reflectance",
         _MSI if surface else {band: _L1C[band] for band in _L1C_ORDER},

@@ -1,0 +1,75 @@
+"""``rs-embed``: the command line. The only module that prints; commands yield the lines it prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+from rs_embed_core.errors import RSEmbedError
+from serve_app.commands import doctor, embed, models, quicklook, serve
+from serve_app.commands.command import Failed
+
+_BAD = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD, f"error: {message}. {self.prog} --help shows what is possible.\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line (the documentation of the commands is made from it)."""
+    parser = _Parser(
+        prog="rs-embed",
+        description="Earth embeddings: many models, one interface.",
+        epilog="rs-embed COMMAND --help explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"rs-embed {_version()}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (serve, models, embed, quicklook, doctor):
+        command.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 1 where a command says that something failed, 2 for an error."""
+    args = build_parser().parse_args(argv)
+    try:
+        for line in args.run(args):
+            print(line, flush=True)
+    except Failed:
+        return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell says it
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if args.traceback:
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return _BAD
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    known = isinstance(error, RSEmbedError | OSError | ValueError)  # ValueError: the settings' own
+    text = str(error) if known else f"{type(error).__name__}: {error} (--traceback shows where)"
+    return " ".join(text.split())
+
+
+def _version() -> str:
+    try:
+        return version("rs-embed-serve")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "of a source tree"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
