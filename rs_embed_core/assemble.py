@@ -17,7 +17,7 @@ from rs_embed_core.embedding import (
     georeference,
 )
 from rs_embed_core.geo import FULL_WINDOW, Grid
-from rs_embed_core.plan import Plan, recipe
+from rs_embed_core.plan import Plan, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.tiling import crop_cells, merge_max, merge_mean, stitch
 from rs_embed_core.tokens import Tokens
@@ -42,27 +42,30 @@ def assemble(
 def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArray[np.float32], Grid | None]:
     """The numbers of one ROI: ``(D,)`` and None, or ``(D, h, w)`` and the cells' place."""
     pooled = plan.ask.output.mode == "pooled"
+    cells = tokens[0].cells
     if info.layout is None:
         data = tokens[0].data
-        return data, None if pooled else _cell_grid(plan, info, tokens[0].cells)
+        return data, None if pooled else _cell_grid(
+            plan, info, cells, _shape(plan).extent(info.grid.height, info.grid.width)
+        )
     if pooled:
         window = None if plan.roi == FULL_WINDOW else plan.roi
         areas = [info.layout.owned_area(tile, window) for tile in info.tiles]
         merge = merge_mean if plan.ask.output.pooling == "mean" else merge_max
         return merge([token.data for token in tokens], areas), None
     whole = stitch([token.data for token in tokens], info.layout)
-    cells = (whole.shape[1], whole.shape[2])
-    r0, r1, c0, c1 = crop_cells(*cells, plan.roi)
-    return np.ascontiguousarray(whole[:, r0:r1, c0:c1]), _cell_grid(plan, info, cells)
+    stitched = (whole.shape[1], whole.shape[2])
+    r0, r1, c0, c1 = crop_cells(*stitched, plan.roi)
+    extent = (0.0, info.layout.rows.reach(cells[0]), 0.0, info.layout.columns.reach(cells[1]))
+    return np.ascontiguousarray(whole[:, r0:r1, c0:c1]), _cell_grid(plan, info, stitched, extent)
 
 
-def _cell_grid(plan: Plan, info: ChipInfo, cells: tuple[int, int]) -> Grid:
-    """Where the kept cells are: ``cells`` cover the chip evenly, and the ROI's window was cut from them."""
-    shape = _shape(plan)
-    covered = info.grid
-    if info.layout is None:
-        covered = info.grid.crop(*shape.extent(info.grid.height, info.grid.width))
-    whole = covered.with_shape(*cells)
+def _cell_grid(plan: Plan, info: ChipInfo, cells: tuple[int, int], extent: tuple[float, float, float, float]) -> Grid:
+    """Where the kept cells are: ``cells`` cover ``extent`` evenly, and the ROI's window was cut from them.
+
+    Where the last tile was shifted back its cells are out of step with the others, by less than one cell.
+    """
+    whole = info.grid.divided(extent, *cells)
     if plan.roi == FULL_WINDOW:
         return whole
     return whole.crop(*crop_cells(*cells, plan.roi))
@@ -87,7 +90,7 @@ def describe(
         provider=info.provider,
         collection=info.collection,
         bands=info.bands,
-        scale_m=read.grid.transform[0],
+        scale_m=read_scale(recipe(ask)),
         composite=read.composite,
         cloudy_pct=read.cloudy_pct,
         fill_value=read.fill_value,

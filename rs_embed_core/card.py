@@ -33,6 +33,7 @@ class Option:
     choices: tuple[OptionValue, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    multiple_of: int | None = None
 
     def check(self, value: OptionValue, model: str) -> OptionValue:
         """The value in the option's own type.
@@ -48,9 +49,8 @@ class Option:
         ok = type(value) is kind
         ok = ok and (not self.choices or value in self.choices)
         if ok and isinstance(value, int | float):
-            ok = (self.minimum is None or value >= self.minimum) and (
-                self.maximum is None or value <= self.maximum
-            )
+            ok = (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+            ok = ok and (self.multiple_of is None or value % self.multiple_of == 0)
         if not ok:
             msg = f"model_config {self.name}={value!r} is not possible for {model}."
             raise UnknownOption(msg, hint=f"{self.name} is {self.takes}.", context={"option": self.name})
@@ -63,6 +63,7 @@ class Option:
             return "one of " + ", ".join(map(str, self.choices))
         limits = [f">= {self.minimum:g}"] if self.minimum is not None else []
         limits += [f"<= {self.maximum:g}"] if self.maximum is not None else []
+        limits += [f"in steps of {self.multiple_of}"] if self.multiple_of is not None else []
         return " ".join([_JSON_TYPES[type(self.default)], *limits])
 
     def schema(self) -> dict[str, JSONValue]:
@@ -78,6 +79,8 @@ class Option:
             out["minimum"] = self.minimum
         if self.maximum is not None:
             out["maximum"] = self.maximum
+        if self.multiple_of is not None:
+            out["multipleOf"] = self.multiple_of
         return out
 
 
@@ -157,6 +160,18 @@ class Input:
             strange = ", ".join(band for band in bands if band not in self.bands)
             msg = f"{model} knows no band {strange}."
             raise InvalidInput(msg, hint=f"It takes any of {wanted}.", context=context)
+
+    def check_frames(self, count: int, model: str) -> None:
+        """Refuse more frames than the network can take.
+
+        Raises:
+            InvalidInput: too many.
+        """
+        limit = self.time.at_most
+        if count > limit:
+            msg = f"{model} got {count} frames."
+            context: dict[str, JSONValue] = {"frames": count, "limit": limit}
+            raise InvalidInput(msg, hint=f"It takes at most {limit}; give fewer, or a composite.", context=context)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import hashlib
 import importlib
 import logging
 import pickle
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,8 @@ from rs_embed_core.weights import HubFile
 _log = logging.getLogger(__name__)
 _SHOWN_KEYS = 5
 _CHUNK = 1 << 22
+_FULL_COMMIT = 40
+_ABBREVIATED = re.compile("[0-9a-f]{7,39}")
 
 type State = dict[str, Tensor]
 
@@ -40,7 +44,7 @@ class Checkpoints:
 
     root: Path | None = None
     offline: bool = False
-    _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
+    _hashes: dict[tuple[Path, int, int], str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, weights: HubFile) -> tuple[Path, str]:
         """The local file and the revision it is from.
@@ -59,11 +63,8 @@ class Checkpoints:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
         try:
-            path = Path(
-                hf_hub_download(
-                    weights.repo, weights.file, revision=weights.revision, local_files_only=self.offline
-                )
-            )
+            commit = self._commit(weights)
+            path = Path(hf_hub_download(weights.repo, weights.file, revision=commit, local_files_only=self.offline))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             msg = f"the weights {weights.repo}/{weights.file} (revision {weights.revision}) are not here."
             where = "checkpoints.root" if self.root is None else str(self.root)
@@ -71,11 +72,32 @@ class Checkpoints:
                 f"Put the file at {where}/{weights.repo}/{weights.file}, or allow access to the Hugging Face "
                 f"Hub ({type(error).__name__})."
             )
-            context: dict[str, str] = {"repo": weights.repo, "file": weights.file}
-            raise CheckpointError(msg, hint=hint, context={**context}) from error
+            raise CheckpointError(
+                msg, hint=hint, context={"repo": weights.repo, "file": weights.file, "revision": weights.revision}
+            ) from error
         parts = path.parts
-        commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else weights.revision
-        return path, commit
+        return path, parts[parts.index("snapshots") + 1] if "snapshots" in parts else commit
+
+    def _commit(self, weights: HubFile) -> str:
+        """The revision in full: the Hub serves no abbreviated commit, and some fact sheets know no other.
+
+        Raises:
+            FileNotFoundError: no commit of the repository (offline: none in the cache) begins like this.
+        """
+        revision = weights.revision
+        if len(revision) >= _FULL_COMMIT or not _ABBREVIATED.fullmatch(revision):
+            return revision
+        from huggingface_hub import HfApi, constants  # noqa: PLC0415
+
+        if self.offline:
+            folder = Path(constants.HF_HUB_CACHE) / f"models--{weights.repo.replace('/', '--')}" / "snapshots"
+            commits = sorted(path.name for path in folder.glob(f"{revision}*"))
+        else:
+            commits = [entry.commit_id for entry in HfApi().list_repo_commits(weights.repo)]
+        for commit in commits:
+            if commit.startswith(revision):
+                return commit
+        raise FileNotFoundError(f"{weights.repo} has no commit {revision}")
 
     def load(self, weights: HubFile, network: nn.Module) -> CheckpointInfo:
         """Fill the network from its file.
@@ -93,13 +115,15 @@ class Checkpoints:
         return CheckpointInfo(weights.repo, weights.file, revision, digest)
 
     def _sha256(self, path: Path) -> str:
-        if path not in self._hashes:
+        state = path.stat()
+        key = (path, state.st_mtime_ns, state.st_size)  # a file that was replaced is another file
+        if key not in self._hashes:
             digest = hashlib.sha256()
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
-            self._hashes[path] = digest.hexdigest()
-        return self._hashes[path]
+            self._hashes[key] = digest.hexdigest()
+        return self._hashes[key]
 
 
 def read(path: Path) -> Mapping[str, object]:
@@ -108,14 +132,18 @@ def read(path: Path) -> Mapping[str, object]:
     Raises:
         CheckpointError: not readable, or a pickle with code in it.
     """
+    from safetensors import SafetensorError  # noqa: PLC0415 - only where a file is read
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    content: object
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # noqa: PLC0415 - only where such a file is read
-
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        msg = f"{path} is not a readable checkpoint: {error}"
+            content = load_file(path)
+        else:  # files of torch before 1.6 are no zip archives and cannot be mapped
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = str(error).split(".")[0]  # torch goes on to explain how to load code after all
+        msg = f"{path} is not a readable checkpoint: {reason}."
         raise CheckpointError(msg, hint="Fetch the file again; only tensors are accepted.") from error
     if not isinstance(content, Mapping):
         msg = f"{path} holds a {type(content).__name__}, not a state dict."
@@ -134,11 +162,7 @@ def to_network_keys(content: Mapping[str, object], weights: HubFile) -> State:
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     if weights.keep:
-        state = {
-            key.removeprefix(weights.keep): value
-            for key, value in state.items()
-            if key.startswith(weights.keep)
-        }
+        state = {key.removeprefix(weights.keep): value for key, value in state.items() if key.startswith(weights.keep)}
     if weights.convert is not None:
         module, name = weights.convert.split(":")
         convert: Callable[[State], State] = vars(importlib.import_module(module))[name]

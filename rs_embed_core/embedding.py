@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rs_embed_core.chip import Acquisition, Period
 from rs_embed_core.errors import JSONValue
-from rs_embed_core.geo import Grid
+from rs_embed_core.geo import Grid, projection
 from rs_embed_core.notice import Notice
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ class EmbeddingMeta:
                 "used": self.frames.used,
                 "empty": self.frames.empty,
             },
-            "acquisitions": [
-                {"id": a.id, "time": a.time, "frame": a.frame} for a in self.source.acquisitions
-            ],
+            "acquisitions": [{"id": a.id, "time": a.time, "frame": a.frame} for a in self.source.acquisitions],
             "checkpoint": None if checkpoint is None else checkpoint.to_dict(),
             "device": self.encoder.device,
             "precision": self.encoder.precision,
@@ -201,15 +199,11 @@ def georeference(data: NDArray[np.float32], grid: Grid, *, name: str) -> xr.Data
     xs, ys = grid.centres
     a, b, c, d, e, f = grid.transform
     wkt = _wkt(grid.crs)
-    reference = xr.Variable(
-        (), 0, {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
-    )
+    reference = xr.Variable((), 0, {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": f"{c} {a} {b} {f} {d} {e}"})
     coords = {"y": ("y", np.asarray(ys)), "x": ("x", np.asarray(xs)), "spatial_ref": reference}
     return xr.DataArray(data, dims=("d", "y", "x"), coords=coords, name="embedding", attrs=attrs)
 
 
 @lru_cache(maxsize=64)
 def _wkt(crs: str) -> str:
-    from pyproj import CRS  # noqa: PLC0415 - slow to import, and only grids need it
-
-    return CRS.from_user_input(crs).to_wkt()
+    return projection(crs).to_wkt()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.embedding import CheckpointInfo, EncoderInfo
-from rs_embed_core.errors import ForwardError, OutOfMemory, Unsupported
+from rs_embed_core.errors import ForwardError, InvalidInput, OutOfMemory, Unsupported
 from rs_embed_core.networks.features import Features
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tiling import crop_cells
@@ -70,6 +70,9 @@ class Encoder:
         self._card = card
         self._variant = variant
         self._checkpoints = checkpoints
+        if precision not in _DTYPES:
+            msg = f"there is no precision {precision!r}."
+            raise Unsupported(msg, hint=f"Use {', '.join(_DTYPES)}.")
         self._device = resolve_device(device)
         self._precision: Precision = precision
         self._networks: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
@@ -113,6 +116,7 @@ class Encoder:
 
         Raises:
             CheckpointError: the weights are missing or do not fit.
+            InvalidInput: the network refuses these shapes (it raised ``ValueError``).
             OutOfMemory: the batch does not fit the device.
             ForwardError: the network failed, or its output is not finite.
         """
@@ -125,7 +129,10 @@ class Encoder:
         except torch.OutOfMemoryError as error:
             msg = f"{self._card.id} ran out of memory on {self._device} with {len(batch)} samples."
             raise OutOfMemory(msg, hint="Lower the batch size of this model.") from error
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
+            msg = f"{self._card.id} does not take {_describe(batch)}: {error}"
+            raise InvalidInput(msg, hint="Ask for a larger ROI or another scale_m.") from error
+        except RuntimeError as error:
             msg = f"{self._card.id} failed on {_describe(batch)}: {error}"
             raise ForwardError(msg) from error
         if not all(np.isfinite(token.data.sum(dtype=np.float64)) for token in tokens):

@@ -8,9 +8,9 @@ fields, no live objects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
-type JSONValue = str | int | float | bool | None | Sequence[JSONValue] | Mapping[str, JSONValue]
+type JSONValue = str | int | float | bool | Sequence[JSONValue] | Mapping[str, JSONValue] | None
 
 
 class RSEmbedError(Exception):
@@ -54,7 +54,7 @@ class RSEmbedError(Exception):
     __hash__ = Exception.__hash__
 
 
-def _rebuild(
+def _rebuild(  # noqa: PLR0913 - one per attribute
     cls: type[RSEmbedError],
     message: str,
     code: str,

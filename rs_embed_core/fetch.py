@@ -17,6 +17,7 @@ def fetch(plan: Plan, provider: Provider) -> Chip:
     """Read the imagery of one plan.
 
     Raises:
+        NoImagery: no frame has imagery, nor has the whole window.
         ProviderError: what the provider raised.
     """
     chip = provider.fetch(plan.fetch)
@@ -29,10 +30,12 @@ def _backfill(chip: Chip, plan: Plan, provider: Provider) -> Chip:
     """Give empty frames the whole-window composite, or else the nearest frame that has imagery."""
     data, valid = chip.data.copy(), _mask(chip).copy()
     whole = replace(plan.fetch, frames=(plan.window,))
+    seen = [i for i in range(len(chip.frames)) if i not in chip.empty_frames]
     try:
         composite = provider.fetch(whole)
     except NoImagery:
-        seen = [i for i in range(len(chip.frames)) if i not in chip.empty_frames]
+        if not seen:
+            raise
         for empty in chip.empty_frames:
             nearest = min(seen, key=lambda i, empty=empty: (abs(i - empty), i))  # type: ignore[misc]
             data[empty], valid[empty] = chip.data[nearest], valid[nearest]

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Self
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.specs.spatial import PointBuffer, Spatial
+
+if TYPE_CHECKING:
+    from pyproj import CRS, Transformer
 
 WEB_MERCATOR = "EPSG:3857"
 RADIUS_M = 6378137.0
@@ -136,13 +140,63 @@ class Grid:
 
     def with_shape(self, height: int, width: int) -> Grid:
         """The same extent cut into ``height`` x ``width`` pixels."""
+        return self.divided((0.0, self.height, 0.0, self.width), height, width)
+
+    def divided(self, extent: tuple[float, float, float, float], height: int, width: int) -> Grid:
+        """``height`` x ``width`` equal cells over ``extent``: fractional rows and columns (row0, row1, col0, col1)."""
         a, b, c, d, e, f = self.transform
-        sx, sy = self.width / width, self.height / height
-        return replace(self, transform=(a * sx, b * sy, c, d * sx, e * sy, f), height=height, width=width)
+        row0, row1, col0, col1 = extent
+        sy, sx = (row1 - row0) / height, (col1 - col0) / width
+        origin = (c + a * col0 + b * row0, f + d * col0 + e * row0)
+        transform = (a * sx, b * sy, origin[0], d * sx, e * sy, origin[1])
+        return replace(self, transform=transform, height=height, width=width)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Longitude and latitude of the centre, degrees; the origin where there is no CRS."""
+        a, b, c, d, e, f = self.transform
+        column, row = self.width / 2, self.height / 2
+        x, y = c + a * column + b * row, f + d * column + e * row
+        if self.crs == WEB_MERCATOR:
+            return to_lonlat(x, y)
+        return _to_degrees(self.crs).transform(x, y) if self.crs else (0.0, 0.0)
+
+    @property
+    def pixel_m(self) -> float:
+        """Width of a pixel in metres of the projection; degrees count as at the equator, as in EPSG:3857."""
+        if not self.crs or self.crs == WEB_MERCATOR:
+            return self.transform[0]
+        crs = projection(self.crs)
+        metres = crs.axis_info[0].unit_conversion_factor * (RADIUS_M if crs.is_geographic else 1)
+        return self.transform[0] * metres
 
     @property
     def centres(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """x of the column centres and y of the row centres (north-up grids only), in units of ``crs``."""
+        """X of the column centres and y of the row centres (north-up grids only), in units of ``crs``."""
         a, _, c, _, e, f = self.transform
         xs = tuple(c + a * (i + 0.5) for i in range(self.width))
         return xs, tuple(f + e * (i + 0.5) for i in range(self.height))
+
+
+@lru_cache(maxsize=64)
+def projection(crs: str) -> CRS:
+    """The coordinate reference system of a name (``EPSG:32632``) or WKT.
+
+    Raises:
+        InvalidRequest: PROJ does not know it.
+    """
+    from pyproj import CRS  # noqa: PLC0415 - slow to import, and only grids need it
+    from pyproj.exceptions import CRSError  # noqa: PLC0415
+
+    try:
+        return CRS.from_user_input(crs)
+    except CRSError as error:
+        msg = f"crs {crs!r} is not known."
+        raise InvalidRequest(msg, hint='Give a name such as "EPSG:32632", or WKT.') from error
+
+
+@lru_cache(maxsize=64)
+def _to_degrees(crs: str) -> Transformer:
+    from pyproj import Transformer  # noqa: PLC0415 - slow to import, and only the caller's own grids need it
+
+    return Transformer.from_crs(projection(crs), "EPSG:4326", always_xy=True)

@@ -10,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from rs_embed_core.assemble import assemble
+from rs_embed_core.card import ModelCard
 from rs_embed_core.checkpoints import Checkpoints
-from rs_embed_core.chip import Chip, Period
+from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import Embedding, EncoderInfo
 from rs_embed_core.encoder import Encoder
 from rs_embed_core.errors import InvalidRequest, RSEmbedError
@@ -28,7 +29,7 @@ from rs_embed_core.specs.data import UserData
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
 from rs_embed_core.specs.request import Ask, EmbedRequest, ModelConfig, OptionValue, model_config_from
 from rs_embed_core.specs.sensor import FetchSpec, SensorSpec
-from rs_embed_core.specs.spatial import Spatial
+from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from rs_embed_core.specs.temporal import TemporalSpec
 from rs_embed_core.tokens import Tokens
 
@@ -153,14 +154,15 @@ def get_embeddings_batch(  # noqa: PLR0913 - the signature is rs-embed's
         input_prep=InputPrepSpec.of(input_prep),
         backend=backend,
     )
-    recipe(ask)
+    shared = recipe(ask)
     provider = get_provider(_defaults[0].backend if backend == "auto" else backend)
 
     def read(spatial: Spatial) -> tuple[Plan, Callable[[], Chip]]:
         resolved = plan(EmbedRequest(ask, spatial))
         return resolved, lambda: _fetch(resolved, provider)
 
-    return _run([lambda spatial=spatial: read(spatial) for spatial in spatials], device)  # type: ignore[misc]
+    reads: list[Read] = [lambda spatial=spatial: read(spatial) for spatial in spatials]  # type: ignore[misc]
+    return _run(reads, shared.card, shared.selection.variant, device)
 
 
 _fetch = fetch
@@ -170,7 +172,7 @@ def check_spatials(spatials: object) -> None:
     """Refuse anything but a non-empty sequence of ROIs.
 
     Raises:
-        InvalidRequest: empty, or not a list.
+        InvalidRequest: empty, not a list, or with something else in it.
     """
     if isinstance(spatials, str) or not isinstance(spatials, Sequence):
         msg = f"spatials is a {type(spatials).__name__}."
@@ -178,9 +180,13 @@ def check_spatials(spatials: object) -> None:
     if not spatials:
         msg = "spatials is empty."
         raise InvalidRequest(msg, hint="Give at least one BBox or PointBuffer.")
+    for index, spatial in enumerate(spatials):
+        if not isinstance(spatial, BBox | PointBuffer):
+            msg = f"ROI {index} is {spatial!r}."
+            raise InvalidRequest(msg, hint="Give a BBox or a PointBuffer.", context={"index": index})
 
 
-def get_embedding_from_data(
+def get_embedding_from_data(  # noqa: PLR0913 - the signature is rs-embed's
     model: str,
     data: UserData,
     *,
@@ -207,7 +213,7 @@ def get_embedding_from_data(
     )[0]
 
 
-def get_embeddings_batch_from_data(
+def get_embeddings_batch_from_data(  # noqa: PLR0913 - the signature is rs-embed's
     model: str,
     data: Sequence[UserData],
     *,
@@ -218,16 +224,28 @@ def get_embeddings_batch_from_data(
     input_prep: str | InputPrepSpec = "resize",
 ) -> list[Embedding]:
     """The embeddings of several arrays, in order; arguments as in ``get_embedding_from_data``."""
-    if not data:
-        msg = "data is empty."
-        raise InvalidRequest(msg, hint="Give at least one UserData.")
+    _check_data(data)
     config, prep = model_config_from(model_config), InputPrepSpec.of(input_prep)
 
     def read(item: UserData) -> tuple[Plan, Callable[[], Chip]]:
         resolved, provider = _plan_data(model, item, modality, config, output, prep)
         return resolved, lambda: provider.fetch(resolved.fetch)
 
-    return _run([lambda item=item: read(item) for item in data], device)  # type: ignore[misc]
+    card, alias = get_card(model)
+    variant = card.select(Ask(model=model, model_config=config, modality=modality), alias).variant
+    reads: list[Read] = [lambda item=item: read(item) for item in data]  # type: ignore[misc]
+    return _run(reads, card, variant, device)
+
+
+def _check_data(data: object) -> None:
+    if not isinstance(data, Sequence) or not data:
+        msg = "data is empty." if isinstance(data, Sequence) else f"data is a {type(data).__name__}."
+        raise InvalidRequest(msg, hint="Give a list of at least one UserData.")
+    for index, item in enumerate(data):
+        if not isinstance(item, UserData):
+            msg = f"item {index} is a {type(item).__name__}."
+            hint = "Give UserData(array, collection): it says what the pixels are."
+            raise InvalidRequest(msg, hint=hint, context={"index": index})
 
 
 def list_models_for_data(collection: str, bands: Sequence[str] | None = None) -> list[str]:
@@ -266,7 +284,9 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
     entry = card.input(card.select(bare, alias).modality)
     bands = item.bands or entry.bands
     pixels = checked(item.data, bands)
-    sensor = SensorSpec(item.collection, bands, item.scale_m or entry.scale_m, cloudy_pct=None)
+    grid = _data_grid(item, pixels.shape[-2], pixels.shape[-1])
+    scale_m = item.scale_m or (grid.pixel_m if grid.crs else entry.scale_m)
+    sensor = SensorSpec(item.collection, bands, scale_m, cloudy_pct=None)
     ask = Ask(
         model=model,
         temporal=item.temporal,
@@ -278,7 +298,7 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
         backend="array",
     )
     shared = recipe(ask)
-    read = replace(shared.read, grid=_data_grid(item, pixels.shape[-2], pixels.shape[-1]))
+    read = replace(shared.read, grid=grid)
     resolved = Plan(ask, shared.selection, shared.window, read, spatial=item.spatial, notices=shared.notices)
     return resolved, ArrayProvider(pixels)
 
@@ -295,26 +315,21 @@ def _data_grid(item: UserData, height: int, width: int) -> Grid:
 type Read = Callable[[], tuple[Plan, Callable[[], Chip]]]
 
 
-def _run(reads: Sequence[Read], device: str) -> list[Embedding]:
+def _run(reads: Sequence[Read], card: ModelCard, variant: str, device: str) -> list[Embedding]:
     """Fetch ahead in threads, then prepare, forward in batches of equal signature, and assemble."""
     results: list[Embedding] = []
-    size = _batch_size(reads[0])
+    size = card.variants[variant].batch_size
     with ThreadPoolExecutor(_FETCHES_AHEAD, thread_name_prefix="fetch") as pool:
         for start in range(0, len(reads), size):
             indices = range(start, min(start + size, len(reads)))
             ready = list(pool.map(lambda i: _prepared(i, reads[i]), indices))
-            results.extend(_embed(ready, device))
+            results.extend(_embed(ready, size, device))
     return results
-
-
-def _batch_size(read: Read) -> int:
-    resolved, _ = read()
-    card, _ = get_card(resolved.selection.model)
-    return card.variants[resolved.selection.variant].batch_size
 
 
 @dataclass(frozen=True)
 class _Ready:
+    index: int
     plan: Plan
     prepared: Prepared
     fetch_ms: float
@@ -326,25 +341,28 @@ def _prepared(index: int, read: Read) -> _Ready:
         started = time.perf_counter()
         chip = fetch_chip()
         fetch_ms = 1e3 * (time.perf_counter() - started)
-        return _Ready(resolved, prepare(chip, resolved), fetch_ms)
+        return _Ready(index, resolved, prepare(chip, resolved), fetch_ms)
     except RSEmbedError as error:
         error.context["index"] = index
         raise
 
 
-def _embed(ready: Sequence[_Ready], device: str) -> Iterable[Embedding]:
+def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embedding]:
     """Forward the samples of several ROIs of one model, batched by signature, and assemble each ROI."""
     selection = ready[0].plan.selection
     encoder = _encoder(selection.model, selection.variant, device, generation())
     samples = [sample for item in ready for sample in item.prepared.samples]
+    owners = [item.index for item in ready for _ in item.prepared.samples]
     tokens: dict[int, tuple[Tokens, EncoderInfo, float]] = {}
-    card, _ = get_card(selection.model)
-    size = card.variants[selection.variant].batch_size
     for group in group_by_signature(samples).values():
         for start in range(0, len(group), size):
             indices = group[start : start + size]
             started = time.perf_counter()
-            outputs, info = encoder.forward(collate([samples[i] for i in indices]), selection)
+            try:
+                outputs, info = encoder.forward(collate([samples[i] for i in indices]), selection)
+            except RSEmbedError as error:
+                error.context["index"] = owners[indices[0]]
+                raise
             elapsed = 1e3 * (time.perf_counter() - started)
             tokens.update({i: (out, info, elapsed) for i, out in zip(indices, outputs, strict=True)})
     position = 0
@@ -356,6 +374,4 @@ def _embed(ready: Sequence[_Ready], device: str) -> Iterable[Embedding]:
             "prepare": item.prepared.info.prepare_ms,
             "forward": max(entry[2] for entry in own),
         }
-        yield assemble(
-            [entry[0] for entry in own], item.plan, item.prepared.info, own[0][1], timings_ms=timings
-        )
+        yield assemble([entry[0] for entry in own], item.plan, item.prepared.info, own[0][1], timings_ms=timings)

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from rs_embed_core.card import Input, ModelCard, Selection
 from rs_embed_core.chip import FetchPlan, Period
-from rs_embed_core.notice import Notice
 from rs_embed_core.errors import RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square
+from rs_embed_core.notice import Notice
 from rs_embed_core.registry import generation, get_card
 from rs_embed_core.specs.request import Ask, EmbedRequest
 from rs_embed_core.specs.spatial import Spatial
@@ -40,7 +40,7 @@ class Plan:
     @property
     def centre(self) -> tuple[float, float]:
         """Longitude and latitude of the ROI's centre, degrees; the origin where there is no place."""
-        return (0.0, 0.0) if self.spatial is None else bounds_of(self.spatial).centre
+        return self.fetch.grid.centre if self.spatial is None else bounds_of(self.spatial).centre
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def plan(request: EmbedRequest) -> Plan:
     values = size * size * len(read.bands) * len(read.frames)
     if values > MAX_CHIP_VALUES:
         msg = f"the ROI needs {size:.0f} x {size:.0f} pixels of {len(read.bands)} bands and {len(read.frames)} frames."
-        hint = (
-            f"At most {MAX_CHIP_VALUES} values fit; ask for a smaller ROI, fewer bands or a larger scale_m."
-        )
+        hint = f"At most {MAX_CHIP_VALUES} values fit; ask for a smaller ROI, fewer bands or a larger scale_m."
         raise RoiTooLarge(msg, hint=hint, context={"values": int(values), "limit": MAX_CHIP_VALUES})
     grid = Grid.on_lattice(bounds, read_scale(shared))
     return Plan(
@@ -98,11 +96,12 @@ def recipe(ask: Ask) -> Recipe:
     Raises:
         UnknownModel, UnknownOption, Unsupported, InvalidInput: the model cannot do what is asked.
     """
-    return _recipe(ask, generation())
+    kinds = tuple(type(value) for _, value in ask.model_config)  # 1 == True == 1.0, but not as an option
+    return _recipe(ask, kinds, generation())
 
 
 @lru_cache(maxsize=256)
-def _recipe(ask: Ask, _generation: int) -> Recipe:
+def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     card, alias = get_card(ask.model)
     selection = card.select(ask, alias)
     entry = card.input(selection.modality)
@@ -130,7 +129,7 @@ def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
             frames=frames,
             composite=sensor.composite,
             cloudy_pct=sensor.cloudy_pct,
-            fill_value=sensor.fill_value,
+            fill_value=float(sensor.fill_value),
             orbit=sensor.orbit,
             linear=sensor.use_float_linear,
             require_iw=sensor.s1_require_iw,
@@ -143,7 +142,7 @@ def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
         frames=frames,
         composite=entry.composite,
         cloudy_pct=entry.cloudy_pct,
-        fill_value=entry.fill_value,
+        fill_value=float(entry.fill_value),
     )
     if fetch is None:
         return read
@@ -151,7 +150,7 @@ def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
         read,
         grid=_unit(fetch.scale_m or entry.scale_m),
         cloudy_pct=read.cloudy_pct if fetch.cloudy_pct is None else fetch.cloudy_pct,
-        fill_value=read.fill_value if fetch.fill_value is None else fetch.fill_value,
+        fill_value=read.fill_value if fetch.fill_value is None else float(fetch.fill_value),
         composite=fetch.composite or read.composite,
     )
 

@@ -15,9 +15,9 @@ from rs_embed_core.embedding import PrepInfo
 from rs_embed_core.errors import NoImagery, RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid
 from rs_embed_core.notice import Notice
-from rs_embed_core.plan import Plan, Recipe, recipe
-from rs_embed_core.preprocessing.shape import pad_edge, resample
+from rs_embed_core.plan import Plan, Recipe, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo, Prepared
+from rs_embed_core.preprocessing.shape import pad_edge, resample
 from rs_embed_core.preprocessing.side_inputs import Scene
 from rs_embed_core.sample import Array, Batch, Sample, View, collate
 from rs_embed_core.specs.output import InputPrepSpec
@@ -36,19 +36,22 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     Raises:
         NoImagery: no pixel of the chip is valid.
         RoiTooLarge: more tiles than ``input_prep.max_tiles_hard``.
-        InvalidInput: bands or values that the model cannot take.
+        InvalidInput: bands, frames or values that the model cannot take.
     """
     started = time.perf_counter()
     shared = recipe(plan.ask)
     shared.input.check_bands(chip.bands, shared.card.id)
+    shared.input.check_frames(len(chip.frames), shared.card.id)
     valid, notices = _holes(chip)
     shape = shared.input.shape_for(dict(plan.selection.options))
     layout, remarks = _layout(plan.ask.input_prep, shape, chip.grid)
     data = chip.data
     if layout is not None:
         snapped = (layout.rows.length, layout.columns.length)
+        if valid is not None and snapped != data.shape[-2:]:
+            data = np.where(np.isfinite(data), data, np.float32(shared.input.fill_value))  # NaN would spread
+            valid = _resample_mask(valid, snapped)
         data = resample(data, snapped)
-        valid = None if valid is None else _resample_mask(valid, snapped)
     kept = _kept_tiles(plan, layout)
     sides = _side_inputs(chip, plan, shared)
     chain = shared.input.chain_for(dict(plan.selection.options))
@@ -65,20 +68,23 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
 
 
 def _holes(chip: Chip) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
-    """The mask of pixels that are there, with non-finite ones taken out; None when all are."""
-    valid = chip.valid
-    if not np.isfinite(chip.data.sum(dtype=np.float64)):  # one pass; a non-finite pixel survives a sum
+    """The provider's mask where something is missing or not finite, and what to say of it; None if all is there."""
+    seen = chip.valid
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspect = not np.isfinite(chip.data.sum())  # one cheap pass: a non-finite value survives a sum
+    if suspect:
         finite = np.isfinite(chip.data).all(axis=1)
-        valid = finite if valid is None else valid & finite
-    if valid is None:
+        seen = finite if seen is None else seen & finite
+    if seen is None:
         return None, ()
-    missing = int(valid.size - np.count_nonzero(valid))
-    if missing == valid.size:
+    missing = int(seen.size - np.count_nonzero(seen))
+    if missing == seen.size:
         msg = f"all {missing} pixels of {chip.collection} are missing here."
         raise NoImagery(msg, hint="Ask for a longer window, more cloud (cloudy_pct) or another place.")
     if not missing:
         return None, ()
-    text = f"{missing} of {valid.size} pixels were missing; the model's fill value stands in for them."
+    text = f"{missing} of {seen.size} pixels were missing; the model's fill value stands in for them."
+    valid = np.ones_like(seen) if chip.valid is None else chip.valid
     return valid, (Notice("missing_pixels", text),)
 
 
@@ -92,9 +98,7 @@ def _layout(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout |
         return None, ()
     if layout.count > spec.max_tiles_hard:
         msg = f"the ROI needs {layout.count} tiles of {tile} pixels."
-        hint = (
-            f"At most {spec.max_tiles_hard}; ask for a smaller ROI, a larger scale_m, or input_prep resize."
-        )
+        hint = f"At most {spec.max_tiles_hard}; ask for a smaller ROI, a larger scale_m, or input_prep resize."
         raise RoiTooLarge(msg, hint=hint, context={"tiles": layout.count, "limit": spec.max_tiles_hard})
     if layout.count > spec.max_tiles:
         return layout, (Notice("many_tiles", f"The ROI took {layout.count} tiles of {tile} pixels."),)
@@ -147,14 +151,12 @@ def _view(plan: Plan, shared: Recipe, layout: TileLayout | None, index: int) -> 
 def _side_inputs(chip: Chip, plan: Plan, shared: Recipe) -> dict[str, Array]:
     if not shared.input.side_inputs:
         return {}
-    scale_m = chip.grid.transform[0]
-    scene = Scene(chip.bands, chip.frames, *plan.centre, scale_m, dict(plan.selection.options))
+    options = dict(plan.selection.options)
+    scene = Scene(chip.bands, chip.frames, *plan.centre, read_scale(shared), options)
     return {side.name: side(scene) for side in shared.input.side_inputs}
 
 
-def _describe(
-    chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]
-) -> ChipInfo:
+def _describe(chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]) -> ChipInfo:
     spec = plan.ask.input_prep
     chain = shared.input.chain_for(dict(plan.selection.options))
     prep = PrepInfo(
@@ -175,12 +177,12 @@ def _describe(
             "of the whole window."
         )
         notices.append(Notice("empty_frames", text))
-    if plan.roi != FULL_WINDOW and shared.card.roi_pooling == "head" and layout is None:
-        if plan.ask.output.mode == "pooled":
-            text = "The vector is the model's image vector of the square around the rectangular ROI."
-            notices.append(Notice("square_pooled", text))
+    headed = shared.card.roi_pooling == "head" and layout is None and plan.ask.output.mode == "pooled"
+    if headed and plan.roi != FULL_WINDOW:
+        text = "The vector is the model's image vector of the square around the rectangular ROI."
+        notices.append(Notice("square_pooled", text))
     return ChipInfo(
-        grid=chip.grid,
+        grid=chip.grid if layout is None else chip.grid.with_shape(layout.rows.length, layout.columns.length),
         provider=chip.provider,
         collection=chip.collection,
         bands=chip.bands,
@@ -204,8 +206,6 @@ def example(ask: Ask) -> Batch:
     grid = replace(read.grid, height=side, width=side)
     ramp = np.linspace(200, 4200, side * side, dtype=np.float32).reshape(side, side)
     shape = (len(read.frames), len(read.bands), side, side)
-    chip = Chip(
-        np.broadcast_to(ramp, shape).copy(), grid, read.bands, read.frames, "example", read.collection
-    )
+    chip = Chip(np.broadcast_to(ramp, shape).copy(), grid, read.bands, read.frames, "example", read.collection)
     resolved = Plan(ask, shared.selection, shared.window, replace(read, grid=grid))
     return collate(prepare(chip, resolved).samples)

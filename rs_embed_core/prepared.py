@@ -17,7 +17,7 @@ class ChipInfo:
     """What is left of a chip once its pixels are samples; light enough to travel beside them.
 
     Attributes:
-        grid: the chip's pixels.
+        grid: the pixels that the samples were cut from.
         layout: how the ROI was cut; None for one sample.
         tiles: index in ``layout`` of each sample.
     """

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.notice import Notice
 from rs_embed_core.geo import Window
+from rs_embed_core.notice import Notice
 from rs_embed_core.specs.request import ModelConfig
 from rs_embed_core.tiling import TileLayout
 
@@ -48,7 +48,8 @@ class Sample:
     Attributes:
         arrays: the network's arguments.
         bands: names of the C axis of ``image``.
-        valid: bool ``[T, H, W]``, False where a pixel is missing; None when all are there or filled.
+        valid: bool ``[T, H, W]``, False where a pixel is missing; single values may be non-finite besides. None
+            when every value is there.
         params: fixed arguments of the network's forward (a patch size); equal within a batch.
         view: what is asked of its features.
         notices: caveats found while preparing.

@@ -69,13 +69,15 @@ class Axis:
         for start, (_, own_end) in zip(self.starts, self.owned, strict=True):
             first = min(max((position - start * count) // self.tile, 0), count - 1)
             end = (own_end - start) * count
-            last = (
-                -(-end // self.tile) if own_end == self.length else (2 * end + self.tile) // (2 * self.tile)
-            )
+            last = -(-end // self.tile) if own_end == self.length else (2 * end + self.tile) // (2 * self.tile)
             last = min(max(last, first + 1), count)
             kept.append((first, last))
             position = start * count + last * self.tile
         return tuple(kept)
+
+    def reach(self, count: int) -> float:
+        """The pixel where the last kept cell ends: beyond ``length`` where the only tile is padded."""
+        return self.starts[-1] + self.cells(count)[-1][1] * self.tile / count
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,7 @@ def merge_max(vectors: Sequence[Floats], areas: Sequence[float]) -> Floats:
     return np.stack([vector for vector, area in zip(vectors, areas, strict=True) if area > 0]).max(axis=0)
 
 
-def crop_cells(
-    height: int, width: int, window: tuple[float, float, float, float]
-) -> tuple[int, int, int, int]:
+def crop_cells(height: int, width: int, window: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
     """Cells (r0, r1, c0, c1) that a window of fractions (y0, y1, x0, x1) touches: outward, at least one."""
     y0, y1, x0, x1 = window
     if max(y0, x0) <= _FULL and min(y1, x1) >= 1 - _FULL:

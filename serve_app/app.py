@@ -1,6 +1,8 @@
-"""``build(settings)``: the whole Serve graph on one screen."""
+"""``build(settings)``: the whole Serve graph on one screen.
 
-from __future__ import annotations
+Annotations are live objects here (no ``__future__`` import): Serve makes the settings out of a config's ``args``
+by the annotation of ``build``'s argument, and hands over a plain dict where that is a text.
+"""
 
 from typing import Any
 
@@ -14,9 +16,7 @@ from serve_app.http.app import build_http
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
-_GROUPS_ADMITTED = (
-    6  # two lanes of a request and a few of its neighbours; more would only queue in the replica
-)
+_GROUPS_ADMITTED = 6  # two lanes of a request and a few of its neighbours; more would only queue in the replica
 
 
 def build(settings: ServiceSettings) -> Application:

@@ -17,7 +17,7 @@ from serve_app.wire.blocks import BlockInfo, Encoded, Item
 from serve_app.wire.rows import Job
 
 
-class Lost(Exception):  # noqa: N818 - says what happened to the work; it never reaches a caller
+class Lost(Exception):
     """Work went down with a process; it may be sent again."""
 
 

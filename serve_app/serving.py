@@ -47,13 +47,11 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
 
     from serve_app.app import build  # noqa: PLC0415
 
-    temporary = Path(
-        tempfile.mkdtemp(prefix="rse-")
-    )  # short: socket paths below it have 107 characters at most
+    temporary = Path(tempfile.mkdtemp(prefix="rse-"))  # short: socket paths below it have 107 characters at most
     try:
         _start_ray(temporary, num_cpus or _cpus_wanted(settings))
-        http = {"host": settings.http.host, "port": settings.http.port, "location": "HeadOnly"}
-        serve.start(http_options=http)
+        http = {"host": settings.http.host, "port": settings.http.port}
+        serve.start(proxy_location="HeadOnly", http_options=http)
         serve.run(build(settings), name=settings.name, route_prefix="/")
         yield Serving(f"http://{settings.http.host}:{settings.http.port}", settings)
     finally:
@@ -87,7 +85,7 @@ def _start_ray(temporary: Path, num_cpus: int) -> None:
                 object_store_memory=_object_store_bytes(),
                 _temp_dir=str(temporary),
             )
-        except Exception as error:  # noqa: BLE001 - Ray raises bare exceptions here
+        except Exception as error:
             ray.shutdown()
             if attempt == _TRIES:
                 raise RuntimeError(f"Ray did not start: {error}") from error

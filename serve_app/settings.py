@@ -39,16 +39,10 @@ class ModelSettings(_Section):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Number format of the forward pass; float32 gives the reference's numbers."
     )
-    batch_size: int | None = Field(
-        None, ge=1, description="Most samples in a forward; empty takes the model's."
-    )
-    cpu_threads: int | None = Field(
-        None, ge=1, description="Threads of a forward on the CPU; empty takes all cores."
-    )
+    batch_size: int | None = Field(None, ge=1, description="Most samples in a forward; empty takes the model's.")
+    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty takes all cores.")
     warm_up: bool = Field(True, description="Run one forward before a replica is called ready.")
-    downscale_to_zero_delay_s: float = Field(
-        900, ge=0, description="Idle time before the last replica stops."
-    )
+    downscale_to_zero_delay_s: float = Field(900, ge=0, description="Idle time before the last replica stops.")
 
 
 class FetchSettings(_Section):
@@ -56,10 +50,8 @@ class FetchSettings(_Section):
 
     actors: int = Field(2, ge=1, description="Fetch actors of the application, spread over the cluster.")
     concurrency: int = Field(16, ge=1, description="Reads under way at once in each actor.")
-    block_items: int = Field(32, ge=1, description="Most ROIs handed over together.")
-    linger_ms: float = Field(
-        30, ge=0, description="Longest wait of a ready ROI for neighbours to join its block."
-    )
+    block_items: int = Field(64, ge=1, description="Most ROIs handed over together.")
+    linger_ms: float = Field(30, ge=0, description="Longest wait of a ready ROI for neighbours to join its block.")
     num_cpus: float = Field(0, ge=0, description="CPUs reserved for each actor.")
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each actor.")
 
@@ -68,9 +60,7 @@ class ProviderSettings(_Section):
     """Where imagery comes from."""
 
     default: str = Field("synthetic", description="What backend auto means.")
-    synthetic_delay_ms: float = Field(
-        0, ge=0, description="Latency that the synthetic provider pretends to have."
-    )
+    synthetic_delay_ms: float = Field(0, ge=0, description="Latency that the synthetic provider pretends to have.")
 
 
 class CheckpointSettings(_Section):
@@ -101,9 +91,7 @@ class HttpSettings(_Section):
     routers: int = Field(1, ge=1, description="Router replicas.")
     router_num_cpus: float = Field(1, ge=0, description="CPUs reserved for each router.")
     max_ongoing_requests: int = Field(32, ge=1, description="Requests under way at once in each router.")
-    max_queued_requests: int = Field(
-        128, ge=-1, description="Requests waiting for a router before 429; -1: no bound."
-    )
+    max_queued_requests: int = Field(128, ge=-1, description="Requests waiting for a router before 429; -1: no bound.")
 
 
 class ServiceSettings(_Section):
@@ -123,9 +111,7 @@ class ServiceSettings(_Section):
 class _Sources(ServiceSettings, BaseSettings):
     """``ServiceSettings`` read from flags, environment and file, in falling order of precedence."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RS_EMBED_", env_nested_delimiter="__", frozen=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix="RS_EMBED_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
     @classmethod
     def settings_customise_sources(
@@ -141,9 +127,7 @@ class _Sources(ServiceSettings, BaseSettings):
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
 
 
-def load_settings(
-    config: str | Path | None = None, *, flags: Mapping[str, object] | None = None
-) -> ServiceSettings:
+def load_settings(config: str | Path | None = None, *, flags: Mapping[str, object] | None = None) -> ServiceSettings:
     """The settings from defaults, a YAML file, the environment and flags, in that order.
 
     Args:

@@ -152,7 +152,7 @@ class _Pipeline:
         """Turn a bug in a stage into problems: nothing may hang because of it."""
         try:
             await work
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever went wrong, whoever waits must hear of it
             _log.exception("a stage of the pipeline failed")
             error = RSEmbedError("the service failed inside; the log has the details.")
             self._rows.put_nowait([Row(i, error=error) for i in range(len(self._job.spatials))])
@@ -239,9 +239,7 @@ class _Pipeline:
         while True:
             group = await self._group()
             try:
-                encoded = await self._route.encoder.encode(
-                    [block.reference for block in group], self._route.selection
-                )
+                encoded = await self._route.encoder.encode([block.reference for block in group], self._route.selection)
             except PayloadLost as loss:
                 items = [self._items[entry.index] for block in group for entry in _good(block.info)]
                 await self._again(items, loss)
@@ -275,9 +273,7 @@ class _Pipeline:
         for block in group:
             block.attempts += 1
         dead = [block for block in group if block.attempts >= self._route.limits.max_attempts]
-        self._fail(
-            dead, ProviderError(f"the ROI was lost {group[0].attempts} times with its replica: {loss}")
-        )
+        self._fail(dead, ProviderError(f"the ROI was lost {group[0].attempts} times with its replica: {loss}"))
         await asyncio.sleep(_BACKOFF_S * 2 ** group[0].attempts)
         for block in group:
             if block not in dead:

@@ -1,6 +1,7 @@
 """Inside the service's own Ray cluster: the same calls over a Serve handle, without HTTP.
 
-Usage: ray job submit -- python ray_job.py [APPLICATION]
+Usage: ray job submit -- python ray_job.py [APPLICATION], where Ray knows its address; elsewhere first set
+RAY_ADDRESS to the one that rs-embed serve prints (without it Ray would take any cluster of the machine).
 """
 
 from __future__ import annotations

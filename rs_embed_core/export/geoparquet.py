@@ -55,9 +55,7 @@ def write_geoparquet(
     vectors = _vectors(embeddings)
     boxes = np.array([_degrees(spatial) for spatial in spatials])  # [N, 4]
     order = hilbert_order(boxes)
-    table = _table(
-        [embeddings[i] for i in order], vectors[order], boxes[order], np.asarray(numbers, np.int32)[order]
-    )
+    table = _table([embeddings[i] for i in order], vectors[order], boxes[order], np.asarray(numbers, np.int32)[order])
     west, south, east, north = (float(v) for v in (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)))
     extent = (west, south, east, north)
     emb = stac.collection(embeddings[0].meta, extent, vectors.shape[1])

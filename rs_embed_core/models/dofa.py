@@ -74,9 +74,7 @@ CARD = ModelCard(
                 Resize(_IMAGE_SIZE),
                 FirstFrame(),
             ),
-            side_inputs=(
-                Wavelengths("wavelengths_um", tuple((band, row[0]) for band, row in _BANDS.items())),
-            ),
+            side_inputs=(Wavelengths("wavelengths_um", tuple((band, row[0]) for band, row in _BANDS.items())),),
         ),
     ),
     network="rs_embed_core.networks.dofa:build",

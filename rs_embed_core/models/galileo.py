@@ -46,9 +46,7 @@ def _chain(options: Options) -> Chain:
     normalize = _NORMALIZATIONS[str(options["normalization"])]
     if options["preprocessing"] == "official":
         normalize = (_OFFICIAL,)
-    return Chain(
-        FillMissing(0.0), Clip(0, 10_000), PadToSquare(), Resize(int(options["image_size"])), *normalize
-    )
+    return Chain(FillMissing(0.0), Clip(0, 10_000), PadToSquare(), Resize(int(options["image_size"])), *normalize)
 
 
 def _shape(options: Options) -> Shape:
@@ -149,7 +147,5 @@ CARD = ModelCard(
             maximum=12,
         ),
     ),
-    notes=(
-        "By default the raw numbers 0..10000 go in, as in rs-embed; preprocessing=official scales as in training.",
-    ),
+    notes=("By default the raw numbers 0..10000 go in, as in rs-embed; preprocessing=official scales as in training.",),
 )

@@ -52,6 +52,7 @@ CARD = ModelCard(
             "build",
             minimum=2,
             maximum=8192,
+            multiple_of=2,
         ),
         Option("kernel_size", 3, "Side of a filter in pixels.", "build", minimum=1, maximum=15),
         Option("bias", -1.0, "Added to every filter's response.", "build", minimum=-10, maximum=10),
@@ -64,7 +65,5 @@ CARD = ModelCard(
             maximum=2**31,
         ),
     ),
-    notes=(
-        "The same seed gives the same filters on every machine and version (NumPy's frozen legacy stream).",
-    ),
+    notes=("The same seed gives the same filters on every machine and version (NumPy's frozen legacy stream).",),
 )

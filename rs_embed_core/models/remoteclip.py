@@ -85,9 +85,7 @@ CARD = ModelCard(
                 ResizeShorterSide8Bit(_IMAGE_SIZE),
                 CentreCrop(_IMAGE_SIZE),
                 Divide(255),
-                Standardize(
-                    mean=tuple(zip(_BANDS, _MEAN, strict=True)), std=tuple(zip(_BANDS, _STD, strict=True))
-                ),
+                Standardize(mean=tuple(zip(_BANDS, _MEAN, strict=True)), std=tuple(zip(_BANDS, _STD, strict=True))),
                 FirstFrame(),
             ),
         ),
@@ -99,7 +97,9 @@ CARD = ModelCard(
     config_aliases=_model_id,
     notes=(
         "pooled is the projected image embedding, for mean and max alike; grid holds the last block's patches.",
-        "A rectangular ROI keeps the image vector of the square around it (rs-embed averages the grid there, so "
-        "the vector's dimension changes with the ROI's shape).",
+        (
+            "A rectangular ROI keeps the image vector of the square around it (rs-embed averages the grid there, so "
+            "the vector's dimension changes with the ROI's shape)."
+        ),
     ),
 )

@@ -84,9 +84,7 @@ def build(*, model_name: str, config: Mapping[str, Any] | None = None) -> nn.Mod
     unknown = sorted(vision.keys() - _VISION_DEFAULTS.keys())
     if unknown or config.get("quick_gelu"):
         # Loads without an error and answers differently, so it must not be built by accident.
-        raise ValueError(
-            f"{model_name} is not a plain CLIP image tower: it sets {', '.join(unknown) or 'quick_gelu'}"
-        )
+        raise ValueError(f"{model_name} is not a plain CLIP image tower: it sets {', '.join(unknown) or 'quick_gelu'}")
     if isinstance(vision["layers"], int):
         return _transformer(vision, config["embed_dim"])
     return _resnet(vision, config["embed_dim"])
@@ -95,9 +93,7 @@ def build(*, model_name: str, config: Mapping[str, Any] | None = None) -> nn.Mod
 def _shipped_config(model_name: str) -> Mapping[str, Any]:  # Any: JSON
     """open_clip's own configuration of that name, and only that: ``hf-hub:`` would go to the network."""
     if model_name not in open_clip.list_models():
-        raise ValueError(
-            f"open_clip ships no configuration {model_name!r}; it does ship ViT-B-32, ViT-L-14 and RN50"
-        )
+        raise ValueError(f"open_clip ships no configuration {model_name!r}; it does ship ViT-B-32, ViT-L-14 and RN50")
     config: Mapping[str, Any] = open_clip.get_model_config(model_name)
     return config
 

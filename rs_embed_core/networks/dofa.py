@@ -124,9 +124,7 @@ class _WeightGenerator(nn.Module):
         self._shape = (patch_size, patch_size, dim)
         self.weight_tokens = nn.Parameter(torch.zeros(128, _WAVE_DIM))
         self.bias_token = nn.Parameter(torch.zeros(1, _WAVE_DIM))
-        layer = nn.TransformerEncoderLayer(
-            _WAVE_DIM, nhead=4, dim_feedforward=2048, dropout=0, activation="gelu"
-        )
+        layer = nn.TransformerEncoderLayer(_WAVE_DIM, nhead=4, dim_feedforward=2048, dropout=0, activation="gelu")
         self.transformer_encoder = nn.TransformerEncoder(layer, num_layers=1, enable_nested_tensor=False)
         self.fc_weight = nn.Linear(_WAVE_DIM, patch_size * patch_size * dim)
         self.fc_bias = nn.Linear(_WAVE_DIM, dim)
@@ -171,8 +169,6 @@ def _forget_kernels(module: nn.Module, _incompatible_keys: object) -> None:
 def fill_fc_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A masked autoencoder's file has ``norm`` where the encoder wants ``fc_norm``: use it (golden/dofa/spec.md)."""
     borrowed = {
-        f"fc_{key}": value
-        for key, value in state.items()
-        if key.startswith("norm.") and f"fc_{key}" not in state
+        f"fc_{key}": value for key, value in state.items() if key.startswith("norm.") and f"fc_{key}" not in state
     }
     return {**state, **borrowed}

@@ -68,9 +68,7 @@ def _kernel_resize(old: int, new: int, device: torch.device) -> Tensor:
     # A tensor made in inference mode could never be used in training again, and this one outlives the call.
     with torch.inference_mode(mode=False), torch.no_grad():
         units = torch.eye(old * old, dtype=torch.float64, device="cpu").view(old * old, 1, old, old)
-        resized = functional.interpolate(
-            units, size=(new, new), mode="bicubic", align_corners=False, antialias=True
-        )
+        resized = functional.interpolate(units, size=(new, new), mode="bicubic", align_corners=False, antialias=True)
         inverse: Tensor = torch.linalg.pinv(resized.view(old * old, new * new))  # [new * new, old * old]
         return inverse.T.to(device=device, dtype=torch.float32).contiguous()
 
@@ -110,8 +108,7 @@ class _Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """``[B, N, D] -> [B, N, D]``."""
         query, key, value = (
-            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer in (self.q, self.k, self.v)
+            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
         )  # each [B, heads, N, D / heads]
         mixed = functional.scaled_dot_product_attention(query, key, value)
         projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
@@ -161,9 +158,7 @@ class GalileoEncoder(nn.Module):
         quarter = dim // 4
 
         def patch_embeddings(groups: dict[str, int]) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {name: _PatchEmbedding(n, dim, max_patch_size) for name, n in groups.items()}
-            )
+            return nn.ModuleDict({name: _PatchEmbedding(n, dim, max_patch_size) for name, n in groups.items()})
 
         def vector_embeddings(groups: dict[str, int]) -> nn.ModuleDict:
             return nn.ModuleDict({name: nn.Linear(n, dim) for name, n in groups.items()})
@@ -192,9 +187,7 @@ class GalileoEncoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(
-        self, image: Tensor, months: Tensor, *, patch_size: int = 8, exit_norm: bool = True
-    ) -> Features:
+    def forward(self, image: Tensor, months: Tensor, *, patch_size: int = 8, exit_norm: bool = True) -> Features:
         """Patch features of a batch of Sentinel-2 series.
 
         Args:
@@ -266,17 +259,14 @@ class GalileoEncoder(nn.Module):
         """Code of each patch's pixel offset, ``[h, w, D / 4]``, column before row."""
         half = self.pos_embed.shape[1] // 2
         rows, columns = (
-            _sinusoid(torch.arange(count, device=self.pos_embed.device) * patch_size, half)
-            for count in grid_size
+            _sinusoid(torch.arange(count, device=self.pos_embed.device) * patch_size, half) for count in grid_size
         )
         height, width = grid_size
         place = torch.cat([columns[None].expand(height, -1, -1), rows[:, None].expand(-1, width, -1)], dim=-1)
         return place.to(self.pos_embed.dtype)
 
 
-def build(
-    *, dim: int, depth: int, heads: int, max_frames: int = 24, max_patch_size: int = 8
-) -> GalileoEncoder:
+def build(*, dim: int, depth: int, heads: int, max_frames: int = 24, max_patch_size: int = 8) -> GalileoEncoder:
     """A Galileo encoder with untrained weights.
 
     Args:
@@ -289,9 +279,7 @@ def build(
     Returns:
         The module, whose state-dict entries are those of the published ``encoder.pt``.
     """
-    return GalileoEncoder(
-        dim=dim, depth=depth, heads=heads, max_frames=max_frames, max_patch_size=max_patch_size
-    )
+    return GalileoEncoder(dim=dim, depth=depth, heads=heads, max_frames=max_frames, max_patch_size=max_patch_size)
 
 
 def drop_backbone(state: dict[str, Tensor]) -> dict[str, Tensor]:

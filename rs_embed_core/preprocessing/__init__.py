@@ -1,0 +1,1 @@
+"""Stage prepare: the steps from sensor values to a network's input. NumPy only."""

@@ -99,9 +99,7 @@ def resample(  # noqa: PLR0913 -- the six are one resampler's settings; `Resampl
     return planes.reshape(*image.shape[:-2], *size).astype(np.float32, copy=False)
 
 
-def resize_shorter_side(
-    image: NDArray[np.float32], size: int, **how: Unpack[Resampling]
-) -> NDArray[np.float32]:
+def resize_shorter_side(image: NDArray[np.float32], size: int, **how: Unpack[Resampling]) -> NDArray[np.float32]:
     """The image resized so that its shorter side is `size`, the aspect kept (torchvision ``Resize(int)``).
 
     The long side is cut to whole pixels, ``int(size * long / short)``
@@ -266,9 +264,7 @@ def _wide_taps(n_in: int, n_out: int, kernel: _Kernel) -> tuple[NDArray[np.intp]
     weights = _kernel_value((inputs.astype(dtype) - centre + 0.5) * (1 / widening), kernel)
     weights = np.where(inputs < last, weights, 0)
     weights /= np.cumsum(weights, axis=1)[:, -1:]  # cumsum adds from left to right as the originals do
-    if (
-        kernel.eight_bit
-    ):  # halves away from zero; as fractions again they and their products are exact in float64
+    if kernel.eight_bit:  # halves away from zero; as fractions again they and their products are exact in float64
         weights = np.trunc(weights * _EIGHT_BIT_UNIT + np.copysign(0.5, weights)) / _EIGHT_BIT_UNIT
     return np.minimum(inputs, n_in - 1), weights
 

@@ -55,9 +55,7 @@ class UserData:
             raise InvalidRequest(msg, hint="Give both or neither.")
         if self.transform is not None and len(self.transform) != _COEFFICIENTS:
             msg = f"transform has {len(self.transform)} numbers."
-            raise InvalidRequest(
-                msg, hint="Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
-            )
+            raise InvalidRequest(msg, hint="Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f.")
         if self.bands is not None:
             object.__setattr__(self, "bands", tuple(self.bands))
 
@@ -128,16 +126,9 @@ class UserData:
         if bands is None and band in array.coords and array[band].dtype.kind in "UO":
             bands = tuple(map(str, array[band].values))
         crs, transform = self.crs, self.transform
-        if (
-            crs is None
-            and x in array.coords
-            and y in array.coords
-            and min(array.sizes[x], array.sizes[y]) > 1
-        ):
+        if crs is None and x in array.coords and y in array.coords and min(array.sizes[x], array.sizes[y]) > 1:
             crs, transform = _reference(array, str(x), str(y))
-        return UserData(
-            array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform
-        )
+        return UserData(array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform)
 
 
 def _reference(array: xr.DataArray, x: str, y: str) -> tuple[str | None, Affine | None]:

@@ -75,16 +75,18 @@ class InputPrepSpec:
         if self.mode not in _PREP_MODES:
             msg = f"input_prep is {self.mode!r}."
             raise InvalidRequest(msg, hint="input_prep is resize, tile, auto or an InputPrepSpec.")
-        if self.tile_size is not None and not (isinstance(self.tile_size, int) and self.tile_size >= 1):
-            msg = f"tile_size is {self.tile_size}."
+        if self.tile_size is not None and not (_is_whole(self.tile_size) and self.tile_size >= 1):
+            msg = f"tile_size is {self.tile_size!r}."
             raise InvalidRequest(
                 msg, hint="tile_size is a whole number of pixels above 0, or None for the model's size."
             )
-        if not 1 <= self.max_tiles <= self.max_tiles_hard:
-            msg = f"max_tiles is {self.max_tiles} with max_tiles_hard {self.max_tiles_hard}."
-            raise InvalidRequest(msg, hint="1 <= max_tiles <= max_tiles_hard.")
-        if not 0 <= self.tile_snap_frac <= _LARGEST_SNAP:
-            msg = f"tile_snap_frac is {self.tile_snap_frac}."
+        whole = _is_whole(self.max_tiles) and _is_whole(self.max_tiles_hard)
+        if not whole or not 1 <= self.max_tiles <= self.max_tiles_hard:
+            msg = f"max_tiles is {self.max_tiles!r} with max_tiles_hard {self.max_tiles_hard!r}."
+            raise InvalidRequest(msg, hint="Whole numbers with 1 <= max_tiles <= max_tiles_hard.")
+        fraction = type(self.tile_snap_frac) in (int, float)
+        if not fraction or not 0 <= self.tile_snap_frac <= _LARGEST_SNAP:
+            msg = f"tile_snap_frac is {self.tile_snap_frac!r}."
             raise InvalidRequest(msg, hint="tile_snap_frac is a share of a tile in 0..0.5.")
 
     @classmethod
@@ -115,6 +117,10 @@ class InputPrepSpec:
     def to_dict(self) -> dict[str, JSONValue]:
         """The JSON form; ``input_prep_from_dict`` reads it back."""
         return dict(asdict(self))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def output_from_dict(value: object) -> OutputSpec:

@@ -14,6 +14,14 @@ from rs_embed_core.specs.temporal import TemporalSpec, temporal_from_dict
 type OptionValue = str | int | float | bool
 type ModelConfig = tuple[tuple[str, OptionValue], ...]
 
+_SPECS: Mapping[str, tuple[type, type]] = {
+    "temporal": (TemporalSpec, type(None)),
+    "sensor": (SensorSpec, type(None)),
+    "fetch": (FetchSpec, type(None)),
+    "output": (OutputSpec, OutputSpec),
+    "input_prep": (InputPrepSpec, InputPrepSpec),
+}
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -41,6 +49,10 @@ class Ask:
         if self.modality is not None and not isinstance(self.modality, str):
             msg = f"modality is {self.modality!r}."
             raise InvalidRequest(msg, hint="modality is a name such as s2.")
+        for name, kinds in _SPECS.items():
+            if not isinstance(vars(self)[name], kinds):
+                msg = f"{name} is {vars(self)[name]!r}."
+                raise InvalidRequest(msg, hint=f"{name} is a {kinds[0].__name__}.")
         if self.sensor is not None and self.fetch is not None:
             msg = "both sensor and fetch are given."
             raise InvalidRequest(msg, hint="fetch changes the model's default imagery, sensor replaces it.")

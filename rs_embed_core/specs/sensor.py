@@ -26,9 +26,7 @@ def _check_common(spec: SensorSpec | FetchSpec) -> None:
     if spec.fill_value is not None and not _is_number(spec.fill_value, -1e30, 1e30):
         msg = f"fill_value is {spec.fill_value!r}."
         raise InvalidRequest(msg, hint="fill_value is a finite number.")
-    if cloudy_pct is not None and not (
-        _is_number(cloudy_pct, 0, _FULL_CLOUD) and isinstance(cloudy_pct, int)
-    ):
+    if cloudy_pct is not None and not (_is_number(cloudy_pct, 0, _FULL_CLOUD) and isinstance(cloudy_pct, int)):
         msg = f"cloudy_pct is {cloudy_pct!r}."
         raise InvalidRequest(msg, hint="cloudy_pct is a whole number in 0..100, or None for no filter.")
     if composite is not None and composite not in _COMPOSITES:

@@ -15,10 +15,10 @@ _LARGEST = 1e300
 _HALF_WORLD_M = math.pi * _EARTH_RADIUS_M
 
 
-def _check_crs(crs: str) -> None:
-    if crs.upper() != LONLAT:
+def _check_crs(crs: object) -> None:
+    if not isinstance(crs, str) or crs.upper() != LONLAT:
         msg = f"crs {crs!r} is not supported for an ROI."
-        raise InvalidRequest(msg, hint=f"Give longitude and latitude in {LONLAT}.", context={"crs": crs})
+        raise InvalidRequest(msg, hint=f"Give longitude and latitude in {LONLAT}.", context={"crs": str(crs)})
 
 
 def _number(name: str, value: object) -> float:

@@ -116,9 +116,7 @@ class HttpTransport:
         """
         if not response.is_success:
             await response.aread()
-            raise response_error(
-                response.status_code, _json_of(response), response.headers.get("Retry-After")
-            )
+            raise response_error(response.status_code, _json_of(response), response.headers.get("Retry-After"))
         found = response.headers.get("Content-Type", "").partition(";")[0].strip()
         if found != media_type:
             msg = f"{self._url} answered with {found or 'no media type'}, not {media_type}."

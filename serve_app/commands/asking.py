@@ -151,9 +151,7 @@ def _option(text: str) -> tuple[str, OptionValue]:
 
 
 @contextmanager
-def answers(
-    args: argparse.Namespace, spatials: Sequence[Spatial], asking: Asking
-) -> Iterator[Iterator[StreamItem]]:
+def answers(args: argparse.Namespace, spatials: Sequence[Spatial], asking: Asking) -> Iterator[Iterator[StreamItem]]:
     """The outcome of every ROI, from this process or from the service; the block ends the request."""
     if args.local:
         yield _local(args.model, spatials, asking)

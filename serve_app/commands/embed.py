@@ -32,9 +32,7 @@ def add(commands: Subcommands) -> None:
     add_place(parser, many=True)
     add_asking(parser, input_prep="resize")
     what = parser.add_argument_group("what")
-    what.add_argument(
-        "--output", choices=("pooled", "grid"), default="pooled", help="one vector, or a field of them"
-    )
+    what.add_argument("--output", choices=("pooled", "grid"), default="pooled", help="one vector, or a field of them")
     what.add_argument("--pooling", choices=("mean", "max"), default="mean", help="how a vector is pooled")
     text = "write .parquet (GeoParquet of vectors), .npy, or .tif (GeoTIFF of one grid)"
     what.add_argument("--out", metavar="FILE", help=text)

@@ -30,9 +30,7 @@ def check_format(out: str, output: str) -> None:
         raise InvalidRequest(msg, hint=f"Use a name that ends in {fitting}.")
 
 
-def write(
-    path: Path, embeddings: Sequence[Embedding], spatials: Sequence[Spatial], indices: Sequence[int]
-) -> None:
+def write(path: Path, embeddings: Sequence[Embedding], spatials: Sequence[Spatial], indices: Sequence[int]) -> None:
     """Write results; ``indices`` are their places in the request.
 
     Raises:

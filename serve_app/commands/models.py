@@ -24,9 +24,7 @@ def add(commands: Subcommands) -> None:
     summary = "list the models, or describe one"
     parser = add_command(commands, "models", models, summary=summary, examples=_EXAMPLES)
     parser.add_argument("model", nargs="?", metavar="ID", help="a model's id or alias")
-    parser.add_argument(
-        "--url", help="ask a service, which also says what it serves (default: this installation)"
-    )
+    parser.add_argument("--url", help="ask a service, which also says what it serves (default: this installation)")
     add_json(parser)
 
 

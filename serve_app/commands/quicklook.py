@@ -27,9 +27,7 @@ def add(commands: Subcommands) -> None:
     add_place(parser, many=False)
     add_asking(parser, input_prep="tile")
     parser.add_argument("--out", metavar="FILE.png", required=True, help="the picture to write")
-    parser.add_argument(
-        "--height", type=int, default=512, help="of the picture in pixels (default: %(default)s)"
-    )
+    parser.add_argument("--height", type=int, default=512, help="of the picture in pixels (default: %(default)s)")
 
 
 def quicklook(args: argparse.Namespace) -> Lines:

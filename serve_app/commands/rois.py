@@ -94,7 +94,8 @@ def _of_feature(feature: object) -> Spatial:
         msg = f"it is a {type(feature).__name__}."
         raise InvalidRequest(msg, hint="Give a GeoJSON feature.")
     bare = feature.get("type") != "Feature"
-    geometry = shapely.from_geojson(json.dumps(feature if bare else feature["geometry"]))
+    found = feature if bare else feature["geometry"]
+    geometry = None if found is None else shapely.from_geojson(json.dumps(found))
     properties = {} if bare else feature.get("properties") or {}
     return _of_geometry(geometry, properties.get("buffer_m"))
 
@@ -106,9 +107,7 @@ def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> 
     if isinstance(geometry, shapely.Point):
         if buffer_m is None:
             msg = "it is a point without extent."
-            raise InvalidRequest(
-                msg, hint="Give it a property buffer_m, half the side of a square in metres."
-            )
+            raise InvalidRequest(msg, hint="Give it a property buffer_m, half the side of a square in metres.")
         return PointBuffer(geometry.x, geometry.y, _number("buffer_m", buffer_m))
     west, south, east, north = map(float, shapely.bounds(geometry))
     return BBox(west, south, east, north)

@@ -25,9 +25,7 @@ def add(commands: Subcommands) -> None:
     """Add ``serve``."""
     summary = "start the service on this machine, with a Ray of its own"
     parser = add_command(commands, "serve", serve, summary=summary, examples=_EXAMPLES)
-    parser.add_argument(
-        "--config", metavar="FILE", help="settings as YAML; flags and RS_EMBED_* variables win"
-    )
+    parser.add_argument("--config", metavar="FILE", help="settings as YAML; flags and RS_EMBED_* variables win")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8000)")
     parser.add_argument(
@@ -75,5 +73,14 @@ def serve(args: argparse.Namespace) -> Lines:
         for number in (signal.SIGINT, signal.SIGTERM):  # Ray's own handlers would leave without a goodbye
             signal.signal(number, lambda *_: stopped.set())
         yield f"ready at {service.url} (documentation at {service.url}/docs); stop with Ctrl-C"
+        yield f"for Ray jobs: RAY_ADDRESS={_ray_address()}"
         stopped.wait()
         yield "stopping ..."
+
+
+def _ray_address() -> str:
+    """Where this service's Ray is: ``auto`` would take any Ray of the machine."""
+    import ray  # noqa: PLC0415 - started by now
+
+    address: str = ray.get_runtime_context().gcs_address
+    return address

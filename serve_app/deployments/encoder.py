@@ -71,11 +71,7 @@ class EncoderReplica:
             self._warm_up()
 
     def _default_batch(self) -> int:
-        return (
-            _CPU_BATCH
-            if self._encoder.device == "cpu" and self._needs_cpu_batch
-            else self._variant.batch_size
-        )
+        return _CPU_BATCH if self._encoder.device == "cpu" and self._needs_cpu_batch else self._variant.batch_size
 
     @property
     def _needs_cpu_batch(self) -> bool:
@@ -139,9 +135,7 @@ class EncoderReplica:
         """One forward in the device's own thread, so that the replica keeps answering."""
         loop = asyncio.get_running_loop()
         try:
-            tokens, info = await loop.run_in_executor(
-                self._device_thread, self._timed_forward, batch, selection
-            )
+            tokens, info = await loop.run_in_executor(self._device_thread, self._timed_forward, batch, selection)
         except CheckpointError as error:
             self._failure = (error, time.monotonic())
             raise

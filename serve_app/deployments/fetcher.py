@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +34,38 @@ class _Done:
     error: RSEmbedError | None = None
 
 
+class _Mailbox:
+    """What threads have done, for one coroutine to take. It is woken once per block, not once per ROI."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._done: deque[_Done] = deque()
+        self._wanted = 1
+        self._enough = asyncio.Event()
+
+    def put(self, done: _Done) -> None:
+        """Called in a thread."""
+        self._done.append(done)
+        if len(self._done) == self._wanted:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._enough.set)
+
+    async def take(self, most: int, linger_s: float) -> list[_Done]:
+        """Wait for something, then up to ``linger_s`` for as much as ``most``."""
+        await self._wait(1)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger_s):
+                await self._wait(most)
+        return [self._done.popleft() for _ in range(min(most, len(self._done)))]
+
+    async def _wait(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._enough.clear()
+        while len(self._done) < wanted:  # looked at after the wish is made: a thread sees one or the other
+            await self._enough.wait()
+            self._enough.clear()
+
+
 class Fetcher:
     """Reads and prepares spans of ROIs and hands them over in packed blocks as they are ready.
 
@@ -42,36 +77,31 @@ class Fetcher:
         self._default = providers.default
         register_provider("synthetic", SyntheticProvider(delay_s=providers.synthetic_delay_ms / 1e3))
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="fetch")
+        # Preparing is NumPy under the interpreter's lock: threads that take turns spend half the CPU of threads
+        # that contend for it. A chip large enough for that to cost time is cut into tiles by the same thread.
+        self._turn = threading.Lock()
 
     async def blocks(self, span: Sequence[Item]) -> AsyncIterator[BlockInfo | Payload]:
         """Yield, for each block, its light half and then its heavy half, until every ROI of the span is in one."""
-        loop = asyncio.get_running_loop()
-        waiting = {loop.run_in_executor(self._threads, self._one, item) for item in span}
+        todo, mailbox = deque(span), _Mailbox(asyncio.get_running_loop())
+        for _ in range(min(len(span), self._settings.concurrency)):
+            self._threads.submit(self._work, todo, mailbox)
         try:
-            ready: list[_Done] = []
-            while waiting or ready:
-                ready += await self._more(waiting, len(ready))
-                block, ready = ready[: self._settings.block_items], ready[self._settings.block_items :]
+            left = len(span)
+            while left:
+                block = await mailbox.take(min(left, self._settings.block_items), self._settings.linger_ms / 1e3)
+                left -= len(block)
                 info, payload = pack(block)
                 yield info
                 yield payload
         finally:
-            for future in waiting:
-                future.cancel()
+            todo.clear()
 
-    async def _more(self, waiting: set[asyncio.Future[_Done]], ready: int) -> list[_Done]:
-        """Wait for something to hand over, then a little longer for a full block."""
-        done: list[_Done] = []
-        deadline: float | None = None if not ready else time.monotonic()
-        while waiting and ready + len(done) < self._settings.block_items:
-            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            finished, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not finished:
-                break
-            waiting -= finished
-            done += [future.result() for future in finished]
-            deadline = deadline or time.monotonic() + self._settings.linger_ms / 1e3
-        return done
+    def _work(self, todo: deque[Item], mailbox: _Mailbox) -> None:
+        """Take ROIs of a span one after the other, in a thread."""
+        with contextlib.suppress(IndexError):  # another thread took the last one, or the caller has gone
+            while True:
+                mailbox.put(self._one(todo.popleft()))
 
     def _one(self, item: Item) -> _Done:
         """Read and prepare one ROI in a thread; its error is its result."""
@@ -81,7 +111,8 @@ class Fetcher:
             started = time.perf_counter()
             chip = fetch(item.plan, provider)
             fetch_ms = 1e3 * (time.perf_counter() - started)
-            prepared = prepare(chip, item.plan)
+            with self._turn:
+                prepared = prepare(chip, item.plan)
         except RSEmbedError as error:
             return _Done(item.index, error=error)
         except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem
@@ -99,9 +130,7 @@ def pack(done: Sequence[_Done]) -> tuple[BlockInfo, Payload]:
     samples = [sample for entry in done for sample in entry.samples]
     groups = group_by_signature(samples)
     batches = tuple(collate([samples[i] for i in group]) for group in groups.values())
-    slots = {
-        i: Slot(b, position) for b, group in enumerate(groups.values()) for position, i in enumerate(group)
-    }
+    slots = {i: Slot(b, position) for b, group in enumerate(groups.values()) for position, i in enumerate(group)}
     items, at = [], 0
     for entry in done:
         own = tuple(slots[i] for i in range(at, at + len(entry.samples)))

@@ -39,7 +39,8 @@ class RouterReplica:
     """
 
     def __init__(self, settings: ServiceSettings, encoders: Mapping[str, DeploymentHandle[Any]]) -> None:
-        board = StatusBoard(settings.name)
+        application = serve.get_replica_context().app_name  # a Serve config may say another than the settings
+        board = StatusBoard(application)
         patience = settings.limits.cold_start_timeout_s
         deployed = {}
         self._encoders: list[ServeEncoder] = []
@@ -48,7 +49,7 @@ class RouterReplica:
             client = ServeEncoder(encoders[name], board, start_timeout_s=patience)
             deployed[name] = Deployed(model, client)
             self._encoders.append(client)
-        self._fetchers = RayFetchPool(settings.name, settings.fetch, settings.providers)
+        self._fetchers = RayFetchPool(application, settings.fetch, settings.providers)
         self._router = Router(deployed, self._fetchers, settings.limits, provider_names())
         self._limits = limits(settings)
 

@@ -29,9 +29,7 @@ def build_http(service: Service, limits: Limits, *, echo_request_id: bool = True
         limits: of one request.
         echo_request_id: send X-Request-ID back; False under Ray Serve, which does it by itself.
     """
-    app = FastAPIOffline(
-        title="rs-embed-serve", version=_version(), description=openapi.DESCRIPTION, redoc_url=None
-    )
+    app = FastAPIOffline(title="rs-embed-serve", version=_version(), description=openapi.DESCRIPTION, redoc_url=None)
     app.add_middleware(RequestEdge, echo=echo_request_id)
     app.add_exception_handler(RSEmbedError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -16,9 +16,7 @@ from serve_app.wire.schemas import LONGEST_TIMEOUT_S, Limits
 
 type Schema = dict[str, JSONValue]
 
-DESCRIPTION = (
-    "Earth embeddings: many models, one interface. Errors are RFC 9457 problems, explained at /problems."
-)
+DESCRIPTION = "Earth embeddings: many models, one interface. Errors are RFC 9457 problems, explained at /problems."
 
 EXAMPLES: dict[str, Schema] = {
     "one": {

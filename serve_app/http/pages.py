@@ -20,9 +20,7 @@ _STYLE = (
 
 def response(page: str) -> HTMLResponse:
     """A page as a response that may load nothing."""
-    return HTMLResponse(
-        page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    )
+    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
 
 def landing(base_url: str) -> str:
@@ -42,9 +40,7 @@ def landing(base_url: str) -> str:
         "/readyz": "whether the models are up",
         "/problems": "what errors mean",
     }
-    items = "".join(
-        f'<li><a href="{path.lstrip("/")}">{path}</a> {text}</li>' for path, text in links.items()
-    )
+    items = "".join(f'<li><a href="{path.lstrip("/")}">{path}</a> {text}</li>' for path, text in links.items())
     return _page(
         "Earth embeddings",
         f"<p>A place and a time go in, vectors come out: many models, one interface.</p><ul>{items}</ul>"
@@ -56,19 +52,13 @@ def landing(base_url: str) -> str:
 def problem_index(pages: Mapping[str, Page]) -> str:
     """All problems, by status."""
     rows = sorted(pages.values(), key=lambda page: (page.status, page.code))
-    items = "".join(
-        f"<li>{page.status} {_link('problems/', page.code)} {escape(page.title)}</li>" for page in rows
-    )
+    items = "".join(f"<li>{page.status} {_link('problems/', page.code)} {escape(page.title)}</li>" for page in rows)
     return _page("Problems", f"<p>What the codes of error responses mean.</p><ul>{items}</ul>")
 
 
 def problem(page: Page) -> str:
     """What a problem means and what to do about it."""
-    again = (
-        "The same request may succeed later."
-        if page.retryable
-        else "The same request will fail in the same way."
-    )
+    again = "The same request may succeed later." if page.retryable else "The same request will fail in the same way."
     parent = ""
     if page.parent is not None:
         parent = f"<p>A kind of {_link('', page.parent)}.</p>"

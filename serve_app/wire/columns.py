@@ -98,7 +98,5 @@ def _flat(data: NDArray[np.generic]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(data.dtype), data.size, [None, pa.py_buffer(data)])
 
 
-def _nested(
-    kind: pa.DataType, count: int, buffers: list[pa.Buffer | None], children: list[pa.Array]
-) -> pa.Array:
+def _nested(kind: pa.DataType, count: int, buffers: list[pa.Buffer | None], children: list[pa.Array]) -> pa.Array:
     return pa.Array.from_buffers(kind, count, buffers, children=children)

@@ -31,9 +31,7 @@ _TABLE: dict[type[RSEmbedError], Entry] = {
     e.InvalidRequest: Entry(
         422, "Invalid request", "Correct the fields that `errors` points at; `hint` says what would be right."
     ),
-    e.MalformedBody: Entry(
-        400, "Malformed body", "Send one JSON object, UTF-8, without NaN or trailing commas."
-    ),
+    e.MalformedBody: Entry(400, "Malformed body", "Send one JSON object, UTF-8, without NaN or trailing commas."),
     e.UnsupportedMedia: Entry(
         415,
         "Unsupported media type",
@@ -46,9 +44,7 @@ _TABLE: dict[type[RSEmbedError], Entry] = {
     e.BatchTooLong: Entry(
         413, "Request too large", "Send fewer ROIs per request; the Python client splits and joins by itself."
     ),
-    e.ModelError: Entry(
-        422, "The model cannot do this", "`GET /v1/models/{id}` says what the model accepts."
-    ),
+    e.ModelError: Entry(422, "The model cannot do this", "`GET /v1/models/{id}` says what the model accepts."),
     e.UnknownModel: Entry(404, "Unknown model", "`GET /v1/models` lists ids and aliases."),
     e.UnknownOption: Entry(
         422, "Unknown option", "`GET /v1/models/{id}` has the schema of `model_config` and the modalities."
@@ -82,17 +78,13 @@ _TABLE: dict[type[RSEmbedError], Entry] = {
     e.ProviderQuota: Entry(
         503, "Provider quota spent", "Wait before sending again, or ask the operator for more quota."
     ),
-    e.ProviderAuth: Entry(
-        503, "Provider refused access", "Ask the operator to renew the provider's credentials."
-    ),
+    e.ProviderAuth: Entry(503, "Provider refused access", "Ask the operator to renew the provider's credentials."),
     e.ProviderTimeout: Entry(504, "Provider too slow", "Send the request again."),
     e.DeadlineExceeded: Entry(
         504, "Deadline exceeded", "Raise `timeout_s` or send fewer ROIs; what was done before it is kept."
     ),
     e.Overloaded: Entry(429, "Too many requests", "Send again after the seconds in `Retry-After`."),
-    e.Unavailable: Entry(
-        503, "Not available", "Send again later; `GET /readyz` says which models are up and why not."
-    ),
+    e.Unavailable: Entry(503, "Not available", "Send again later; `GET /readyz` says which models are up and why not."),
     e.IncompleteStream: Entry(502, "Result stream cut off", "Send again the ROIs whose rows did not arrive."),
 }
 

@@ -70,9 +70,7 @@ class Summary:
             raise self.cut()
         expected = {name: str(value) for name, value in self.to_dict().items()}
         if {name: str(said.get(name)) for name in expected} != expected:
-            raise self.cut(
-                f" The service counted {said.get('rows')}, {said.get('problems')} of them problems."
-            )
+            raise self.cut(f" The service counted {said.get('rows')}, {said.get('problems')} of them problems.")
 
     def cut(self, more: str = "") -> IncompleteStream:
         """The error of a stream that ended after the rows counted here."""

@@ -152,9 +152,7 @@ def _pointer(name: str) -> str:
 
 
 def _wrong(name: str, message: str, hint: str) -> InvalidRequest:
-    return InvalidRequest(
-        message, hint=hint, context={"errors": [{"pointer": _pointer(name), "detail": message}]}
-    )
+    return InvalidRequest(message, hint=hint, context={"errors": [{"pointer": _pointer(name), "detail": message}]})
 
 
 def _spatials(fields: Mapping[str, object], limits: Limits) -> tuple[tuple[object, ...], bool]:

@@ -9,12 +9,9 @@ import pytest
 
 _HEAVY = ("torch", "ray", "xarray", "pandas", "timm", "open_clip", "rasterio", "ee")
 _MODELS = (
-    "from rs_embed_core.registry import describe_model, list_models\n"
-    "for model in list_models(): describe_model(model)"
+    "from rs_embed_core.registry import describe_model, list_models\nfor model in list_models(): describe_model(model)"
 )
-_COMMAND = (
-    "import sys; from serve_app.cli import main; sys.argv = {}; code = main(sys.argv[1:]); assert code == 0"
-)
+_COMMAND = "import sys; from serve_app.cli import main; sys.argv = {}; code = main(sys.argv[1:]); assert code == 0"
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,7 @@ async def test_an_unexpected_exception_is_a_problem_and_logged(caplog):
     assert "secret" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("late", "cls"), [(NoImagery("gone."), NoImagery), (KeyError("secret"), RSEmbedError)]
-)
+@pytest.mark.parametrize(("late", "cls"), [(NoImagery("gone."), NoImagery), (KeyError("secret"), RSEmbedError)])
 async def test_a_later_failure_is_rows(late, cls, caplog):
     service = FakeService(late=late)
     response = await post(service, many(*[POINT] * 5, ordered=True), ARROW)

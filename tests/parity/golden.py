@@ -96,10 +96,7 @@ def cases(model: str, *, level: str | None = None) -> list[str]:
     A case is a json with an npz of the same name; other json files (keys, configurations) are not cases.
     """
     names = {
-        path.stem
-        for root in _ROOTS
-        for path in (root / model).glob("*.npz")
-        if path.with_suffix(".json").exists()
+        path.stem for root in _ROOTS for path in (root / model).glob("*.npz") if path.with_suffix(".json").exists()
     }
     return sorted(name for name in names if level is None or _spec(model, name).get("level") == level)
 
@@ -161,14 +158,10 @@ def assert_close(ours: torch.Tensor | NDArray[Any], expected: torch.Tensor | NDA
     got, want = (np.asarray(strided(value, 1), dtype=np.float64) for value in (ours, expected))
     assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"
     missing = np.isnan(want)
-    assert np.array_equal(np.isnan(got), missing), (
-        f"NaN in {np.isnan(got).sum()} places, expected in {missing.sum()}"
-    )
+    assert np.array_equal(np.isnan(got), missing), f"NaN in {np.isnan(got).sum()} places, expected in {missing.sum()}"
     error = float(np.abs(got - want)[~missing].max(initial=0.0))
     scale = float(np.abs(want)[~missing].max(initial=0.0))
-    assert error <= TOLERANCE * scale, (
-        f"off by {error:.3e}, {error / scale if scale else np.inf:.1e} of {scale:.3e}"
-    )
+    assert error <= TOLERANCE * scale, f"off by {error:.3e}, {error / scale if scale else np.inf:.1e} of {scale:.3e}"
     return error / scale if scale else 0.0
 
 

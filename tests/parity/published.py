@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rs_embed_core.card import ModelCard, Variant
 from rs_embed_core.registry import get_card
-from tests.parity.golden import Case, fill
+from tests.parity.golden import Case, fill, golden_file
 
 
 def publish(case: Case, root: Path) -> ModelCard:
@@ -40,9 +40,8 @@ def _variant(case: Case, card: ModelCard) -> tuple[str, Variant]:
     spec = case.spec
     name = str(spec.get("variant") or spec["network"]["name"]).lower().replace("-", "_")
     name = {"real_nano": "nano"}.get(name, name)
-    if name in card.variants and "tiny_net" not in spec.get("variant", ""):
-        if not (case.model == "dofa" and name.startswith("tiny")):
-            return name, card.variants[name]
+    if name in card.variants:
+        return name, card.variants[name]
     base = card.variants[card.default_variant]
     return name, replace(base, build=_BUILDS[case.model](spec), aliases=())
 
@@ -77,10 +76,6 @@ _BUILDS = {"galileo": _galileo_build, "dofa": _dofa_build, "remoteclip": _clip_b
 
 def _fill(case: Case, network: nn.Module) -> None:
     if case.spec.get("weights", {}).get("source") == "nano.safetensors":
-        from safetensors.torch import load_file
-
-        from tests.parity.golden import golden_file
-
         network.load_state_dict(load_file(golden_file("galileo", "nano.safetensors")), strict=True)
         return
     fill(network, prefix="model.visual." if case.model == "remoteclip" else "")

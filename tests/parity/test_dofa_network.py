@@ -68,9 +68,7 @@ def _tiny() -> Dofa:
     return module.eval()
 
 
-def _inputs(
-    batch: int = 2, wavelengths: tuple[float, ...] = WAVELENGTHS_UM
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _inputs(batch: int = 2, wavelengths: tuple[float, ...] = WAVELENGTHS_UM) -> tuple[torch.Tensor, torch.Tensor]:
     channels = len(wavelengths)
     values = (recipe.patch((batch, channels, 64, 64), seed=5) - np.float32(2000)) / np.float32(1000)
     return torch.from_numpy(values), torch.tensor([wavelengths] * batch)
@@ -146,9 +144,7 @@ def test_any_set_of_bands_with_its_own_wavelengths() -> None:
         first = module(images, wavelengths).pooled_mean
         swapped = module(images.flip(1), wavelengths.flip(1)).pooled_mean
         other = module(images, wavelengths + 0.3).pooled_mean
-    torch.testing.assert_close(
-        first, swapped, rtol=1e-4, atol=1e-4
-    )  # the generator attends without positions
+    torch.testing.assert_close(first, swapped, rtol=1e-4, atol=1e-4)  # the generator attends without positions
     assert not torch.allclose(first, other, rtol=1e-4, atol=1e-4)
 
 

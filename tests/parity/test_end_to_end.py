@@ -85,9 +85,7 @@ def _temporal(given: Mapping[str, Any]) -> TemporalSpec:
 
 def _options(case: Case) -> dict[str, Any]:
     """The case's configuration; the reference's environment settings are options of ours."""
-    options = {
-        k: v for k, v in (case.spec.get("model_config") or {}).items() if k not in ("model_id", "variant")
-    }
+    options = {k: v for k, v in (case.spec.get("model_config") or {}).items() if k not in ("model_id", "variant")}
     card, _ = get_card(case.model)
     defaults = {option.name: option.default for option in card.options}
     for variable, value in case.spec.get("environment", {}).items():

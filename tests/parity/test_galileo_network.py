@@ -96,9 +96,7 @@ def test_network(name: str) -> None:
     assert_close(features.grid[0].permute(1, 2, 0), tokens.mean(axis=(2, 3)))
 
 
-@pytest.mark.parametrize(
-    "filename", [name for name in PUBLISHED_SIZES if golden_file("galileo", name).exists()]
-)
+@pytest.mark.parametrize("filename", [name for name in PUBLISHED_SIZES if golden_file("galileo", name).exists()])
 def test_state_dict_of_published_size(filename: str) -> None:
     with torch.device("meta"):
         module = build(**PUBLISHED_SIZES[filename])
@@ -120,9 +118,7 @@ def test_batch_equals_single_runs(patch_size: int) -> None:
     months = torch.tensor([[0, 11], [5, 6], [3, 3]])
     with torch.inference_mode():
         together = module(image, months, patch_size=patch_size).grid
-        alone = torch.cat(
-            [module(image[i : i + 1], months[i : i + 1], patch_size=patch_size).grid for i in range(3)]
-        )
+        alone = torch.cat([module(image[i : i + 1], months[i : i + 1], patch_size=patch_size).grid for i in range(3)])
     assert together.shape == (3, 32, 32 // patch_size, 32 // patch_size)
     torch.testing.assert_close(together, alone, rtol=0.0, atol=1e-5 * float(alone.abs().max()))
 
@@ -164,9 +160,7 @@ def test_kernels_resized_in_inference_mode_still_train() -> None:
         ((1, 2, 10, 16, 8), (1, 2), 8, "square"),
     ],
 )
-def test_unfit_input_is_refused(
-    shape: tuple[int, ...], months: tuple[int, ...], patch_size: int, message: str
-) -> None:
+def test_unfit_input_is_refused(shape: tuple[int, ...], months: tuple[int, ...], patch_size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _tiny()(torch.zeros(shape), torch.zeros(months, dtype=torch.int64), patch_size=patch_size)
 

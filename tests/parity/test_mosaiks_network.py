@@ -84,9 +84,7 @@ def test_cases_exist() -> None:
     ],
 )
 @pytest.mark.parametrize("bias", [0.0, -1.0])
-def test_is_the_definition(
-    shape: tuple[int, int, int, int], cell_px: int, cells: tuple[int, int], bias: float
-) -> None:
+def test_is_the_definition(shape: tuple[int, int, int, int], cell_px: int, cells: tuple[int, int], bias: float) -> None:
     module = build(in_channels=shape[1], features=512, kernel_size=3, bias=bias, seed=1, cell_px=cell_px)
     images = _images(*shape)
     with torch.inference_mode():

@@ -34,10 +34,7 @@ class LocalService:
 
     async def catalogue(self) -> list[dict[str, JSONValue]]:
         serving = {"gaussian": {"status": "ready"}}
-        return [
-            describe_model(name) | ({"serving": serving} if name == "mosaiks" else {})
-            for name in list_models()
-        ]
+        return [describe_model(name) | ({"serving": serving} if name == "mosaiks" else {}) for name in list_models()]
 
     async def ready(self) -> dict[str, JSONValue]:
         return {"ready": True, "models": {"mosaiks-gaussian": {"status": "ready"}}}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from rs_embed_core.card import Selection
+from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.encoder import Encoder
 from rs_embed_core.registry import get_card
@@ -58,8 +59,6 @@ class LocalEncoder:
     seen: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        from rs_embed_core.checkpoints import Checkpoints
-
         self._encoder = Encoder(get_card("mosaiks")[0], "gaussian", checkpoints=Checkpoints(), device="cpu")
 
     async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:

@@ -41,10 +41,7 @@ class Device:
 
 
 def first(outcomes: list[Tokens | Exception]) -> list[float | str]:
-    return [
-        float(outcome.data[0]) if isinstance(outcome, Tokens) else type(outcome).__name__
-        for outcome in outcomes
-    ]
+    return [float(outcome.data[0]) if isinstance(outcome, Tokens) else type(outcome).__name__ for outcome in outcomes]
 
 
 async def test_a_lone_sample_goes_at_once() -> None:

@@ -159,9 +159,7 @@ def test_a_file_of_rois_becomes_a_geoparquet(tmp_path: Path, run, url: str) -> N
     rois, out = tmp_path / "rois.csv", tmp_path / "out.parquet"
     rows = [f"{8 + i / 10},47,320" for i in range(20)]
     rois.write_text("\n".join(["lon,lat,buffer_m", *rows]))
-    code, text, _ = run(
-        "embed", "mosaiks", "--rois", str(rois), "--year", "2022", "--out", str(out), "--url", url
-    )
+    code, text, _ = run("embed", "mosaiks", "--rois", str(rois), "--year", "2022", "--out", str(out), "--url", url)
     assert code == 0
     assert text == f"20 of 20 ROIs written to {out}\n"
     frame = gpd.read_parquet(out)
@@ -214,9 +212,7 @@ def test_quicklook_draws_imagery_and_grid(where: str, tmp_path: Path, run, url: 
     assert _size(out) == (212, 100)
 
 
-def test_quicklook_without_imagery_says_why(
-    tmp_path: Path, run, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quicklook_without_imagery_says_why(tmp_path: Path, run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown_here(name: str) -> None:
         raise UnknownProvider(f"there is no backend {name!r}.")
 
@@ -231,17 +227,13 @@ def test_quicklook_without_imagery_says_why(
 # --- serve and doctor --------------------------------------------------------------------------------------
 
 
-def test_flags_of_serve_win_over_environment_and_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flags_of_serve_win_over_environment_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "service.yaml"
     config.write_text("http: {port: 1111, host: 127.0.0.9}\nfetch: {actors: 3}\n")
     monkeypatch.setenv("RS_EMBED_HTTP__PORT", "2222")
     monkeypatch.setenv("RS_EMBED_FETCH__CONCURRENCY", "5")
     argv = ["serve", "--config", str(config), "--port", "3333", "--model", "mosaiks", "--model", "dofa/large"]
-    settings = settings_of(
-        build_parser().parse_args([*argv, "--provider", "synthetic", "--checkpoints", "/w"])
-    )
+    settings = settings_of(build_parser().parse_args([*argv, "--provider", "synthetic", "--checkpoints", "/w"]))
     assert (settings.http.port, settings.http.host) == (3333, "127.0.0.9")
     assert (settings.fetch.actors, settings.fetch.concurrency) == (3, 5)
     assert [(model.model, model.variant) for model in settings.models] == [

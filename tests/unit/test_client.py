@@ -134,9 +134,7 @@ def check_places(items: Sequence[StreamItem]) -> None:
 def test_one_embedding_with_meta() -> None:
     service = FakeService()
     with service.client() as client:
-        result = client.get_embedding(
-            "mosaiks", spatial=PointBuffer(7, 10, 320), temporal=TemporalSpec.year(2022)
-        )
+        result = client.get_embedding("mosaiks", spatial=PointBuffer(7, 10, 320), temporal=TemporalSpec.year(2022))
     assert result.data.tolist() == [7, 7, 7, 7]
     assert result.meta == {"model": "mosaiks", "lon": 7.0}
     assert service.jobs[0].ask.temporal == TemporalSpec.year(2022)
@@ -183,9 +181,7 @@ def test_the_signature_is_the_librarys(name: str, kind: type) -> None:
 
 
 def test_a_grid_comes_back_georeferenced() -> None:
-    meta = json.dumps(
-        {"model": "m", "variant": "v", "crs": "EPSG:3857", "transform": [80, 0, 0, 0, -80, 160]}
-    )
+    meta = json.dumps({"model": "m", "variant": "v", "crs": "EPSG:3857", "transform": [80, 0, 0, 0, -80, 160]})
     service = FakeService(row=lambda index, _: Row(index, np.ones((3, 2, 4), np.float32), meta))
     with service.client() as client:
         grid = client.get_embedding("mosaiks", spatial=places(1)[0], output=OutputSpec.grid()).data
@@ -403,9 +399,7 @@ def test_an_address_that_is_none(url: str) -> None:
 
 
 def test_a_problem_is_the_same_error_here() -> None:
-    error = UnknownModel(
-        "there is no model 'dofo'.", hint="Did you mean dofa?", context={"nearest": ["dofa"]}
-    )
+    error = UnknownModel("there is no model 'dofo'.", hint="Did you mean dofa?", context={"nearest": ["dofa"]})
     service = FakeService(answers=[lambda _: problem(error)])
     with service.client() as client, pytest.raises(UnknownModel) as caught:
         client.get_embedding("dofo", spatial=places(1)[0])
@@ -488,9 +482,7 @@ async def test_the_async_client_does_the_same() -> None:
     service = FakeService(row=_odd_ones_fail)
     service.answers = [lambda job: stream_of(job, service.rows(job), cut=1)]
     async with AsyncEmbeddingClient(service.transport(), splitting=Splitting(rois=16)) as client:
-        items = [
-            item async for item in client.stream_embeddings("mosaiks", spatials=places(40), ordered=True)
-        ]
+        items = [item async for item in client.stream_embeddings("mosaiks", spatials=places(40), ordered=True)]
         assert [item.index for item in items] == list(range(40))
         with pytest.raises(NoImagery) as caught:
             await client.get_embeddings_batch("mosaiks", spatials=places(8))

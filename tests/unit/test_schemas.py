@@ -70,9 +70,7 @@ def test_everything_that_can_be_said():
 
 def test_null_means_not_given():
     nulls = dict.fromkeys(FIELDS)
-    assert _decode(nulls | {"model": "mosaiks", "spatial": POINT}) == _decode(
-        {"model": "mosaiks", "spatial": POINT}
-    )
+    assert _decode(nulls | {"model": "mosaiks", "spatial": POINT}) == _decode({"model": "mosaiks", "spatial": POINT})
 
 
 @pytest.mark.parametrize(
@@ -104,16 +102,12 @@ def test_a_job_survives_the_wire(job):
 
 
 def test_a_handles_caller_may_give_specs():
-    job = decode_job(
-        {"model": "mosaiks", "spatials": (BBox(0, 0, 1, 1),), "output": OutputSpec.grid()}, limits=LIMITS
-    )
+    job = decode_job({"model": "mosaiks", "spatials": (BBox(0, 0, 1, 1),), "output": OutputSpec.grid()}, limits=LIMITS)
     assert job.ask.output.mode == "grid"
     assert job.spatials == (BBox(0, 0, 1, 1),)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[1, 2", b"\xff\xfe", b"{'model': 1}", b'{"timeout_s": NaN}', b"[" * 500]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[1, 2", b"\xff\xfe", b"{'model': 1}", b'{"timeout_s": NaN}', b"[" * 500])
 def test_a_body_that_is_not_json(body):
     with pytest.raises(MalformedBody, match="not JSON"):
         decode(body, content_type="application/json", limits=LIMITS)

@@ -188,9 +188,7 @@ def test_shorter_side(shape, expected):
 
 def test_shorter_side_takes_the_kernel():
     image = grey(3, 200, 160)
-    np.testing.assert_array_equal(
-        resize_shorter_side(image, 224, **PILLOW), pillow(image, (200, 224), (280, 224))
-    )
+    np.testing.assert_array_equal(resize_shorter_side(image, 224, **PILLOW), pillow(image, (200, 224), (280, 224)))
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,7 @@ def places(count: int) -> tuple[object, ...]:
     return tuple({"lon": 11.0 + 0.01 * i, "lat": 48.0, "buffer_m": 80.0} for i in range(count))
 
 
-def router(
-    fetchers: LocalFetchers | None = None, encoder: LocalEncoder | None = None, **limits: float
-) -> Router:
+def router(fetchers: LocalFetchers | None = None, encoder: LocalEncoder | None = None, **limits: float) -> Router:
     deployed = Deployed(ModelSettings(model="mosaiks"), encoder or LocalEncoder())
     settings = LimitSettings.model_validate(limits)
     return Router({"mosaiks-gaussian": deployed}, fetchers or LocalFetchers(), settings, ["synthetic"])

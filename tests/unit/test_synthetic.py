@@ -142,10 +142,7 @@ def test_the_ground_is_the_same_at_every_scale(place, factor):
     column, row = place
     coarse = fetch(lattice(column, row, 200, 200, 10.0 * factor), bands=("B8",)).data[0, 0]
     fine = fetch(lattice(column * factor, row * factor, 200 * factor, 200 * factor), bands=("B8",)).data[0, 0]
-    means = [
-        array.reshape(20, side, 20, side).mean(axis=(1, 3))
-        for array, side in ((coarse, 10), (fine, 10 * factor))
-    ]
+    means = [array.reshape(20, side, 20, side).mean(axis=(1, 3)) for array, side in ((coarse, 10), (fine, 10 * factor))]
     assert np.abs(means[0] - means[1]).mean() < 80
     assert np.corrcoef(means[0].ravel(), means[1].ravel())[0, 1] > 0.95
 
@@ -314,9 +311,7 @@ def test_a_sensor_has_nothing_before_its_first_day(collection, first):
         fetch(grid, Period(first - 30 * day, first), collection=collection)
     assert caught.value.code == "no_imagery"
     assert not caught.value.retryable
-    assert all(
-        part in str(caught.value) for part in (collection, f"{first - 30 * day}..{first}", f"between {first}")
-    )
+    assert all(part in str(caught.value) for part in (collection, f"{first - 30 * day}..{first}", f"between {first}"))
     chip = fetch(grid, Period(first - 30 * day, first + day), collection=collection)
     assert not chip.empty_frames
     assert [item.time[:10] for item in chip.acquisitions] == [first.isoformat()]
@@ -377,9 +372,7 @@ def test_radar_passes_follow_the_orbit_asked_for():
 
 
 def test_ids_look_like_those_of_the_collection():
-    names = {
-        c: fetch(around(BAVARIA), collection=c).acquisitions[0].id for c in (S2, S1, LANDSAT8, MODIS, HLS)
-    }
+    names = {c: fetch(around(BAVARIA), collection=c).acquisitions[0].id for c in (S2, S1, LANDSAT8, MODIS, HLS)}
     assert re.fullmatch(r"202207\d\dT\d{6}_202207\d\dT\d{6}_T32U[A-Z]{2}", names[S2])
     assert re.fullmatch(r"S1A_IW_GRDH_1SDV_202207\d\dT\d{6}_\w+", names[S1])
     assert re.fullmatch(r"LC08_\d{6}_202207\d\d", names[LANDSAT8])

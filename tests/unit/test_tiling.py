@@ -146,9 +146,7 @@ def test_kept_cells_cover_the_axis_once(length, tile, count):
         end, begin = start + before[1] * cell, following + after[0] * cell
         assert abs(begin - end) < cell  # less than one cell twice or left out at a seam
     total = sum(last - first for first, last in kept)
-    assert (
-        abs(total - math.ceil(axis.length / cell)) <= 1
-    )  # cells of the shifted last tile may be out of step
+    assert abs(total - math.ceil(axis.length / cell)) <= 1  # cells of the shifted last tile may be out of step
 
 
 @given(st.integers(1, 8), st.integers(1, 100), st.integers(2, 32))

@@ -75,9 +75,7 @@ class Axis:
         return type(self)(self.octaves[near], self.bits[near], weights[near])
 
 
-def axes(
-    first: tuple[int, int], count: tuple[int, int], *, scale_m: tuple[float, float]
-) -> tuple[Axis, Axis]:
+def axes(first: tuple[int, int], count: tuple[int, int], *, scale_m: tuple[float, float]) -> tuple[Axis, Axis]:
     """The axes (x, y) of so many pixels of a lattice, from these numbers; y counts southward.
 
     Both are computed as one array, up to the longer count: half the calls, which is what small windows cost.

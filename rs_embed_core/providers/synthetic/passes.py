@@ -42,10 +42,7 @@ def _listed(
 ) -> tuple[Acquisition, ...]:
     sensor = SENSORS[collection]
     seen = [
-        (day, index)
-        for index, period in enumerate(frames)
-        if sensor.saw(period)
-        for day in _days(sensor, period, cell)
+        (day, index) for index, period in enumerate(frames) if sensor.saw(period) for day in _days(sensor, period, cell)
     ]
     seen.sort()
     names = _Names.at(sensor, cell)

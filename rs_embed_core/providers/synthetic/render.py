@@ -111,9 +111,7 @@ def render(ground: Land, window: Window, *, view: View, frame: Frame, out: NDArr
         np.rint(np.multiply(grains, free, out=rows[NOISE]), out=rows[NOISE])
     # whole numbers with sums below 2**24 (256 shares of at most 20 000 units): exact, see fields.py
     signature = view.look.signature(window.zone, frame.day)
-    values = (
-        out.reshape(len(out), -1) if out.flags.c_contiguous else np.empty((len(out), bits.size), np.float32)
-    )
+    values = out.reshape(len(out), -1) if out.flags.c_contiguous else np.empty((len(out), bits.size), np.float32)
     np.matmul(signature, rows.reshape(ROWS, -1), out=values)
     if optical:
         values *= _light(ground, frame, bits, view.gain).reshape(-1)

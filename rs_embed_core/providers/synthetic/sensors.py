@@ -184,9 +184,7 @@ SENSORS: Mapping[str, Sensor] = {
         form="*",
         date_separator="_",
     ),
-    "MODIS/061/MOD21A1D": Sensor(
-        "temperature", {"LST_1KM": 11_000.0}, _MODIS_FIRST, 1, 10.5, "*", date_separator="_"
-    ),
+    "MODIS/061/MOD21A1D": Sensor("temperature", {"LST_1KM": 11_000.0}, _MODIS_FIRST, 1, 10.5, "*", date_separator="_"),
 }
 
 

@@ -125,9 +125,7 @@ def optical_look(wavelengths_nm: tuple[float, ...], transmittance: tuple[float, 
 @lru_cache(maxsize=16)
 def radar_look(polarisations: tuple[int, ...]) -> Look:
     """Linear power in units of 1 / POWER_UNITS; 0 stands for VV, 1 for VH."""
-    power = np.array(
-        [[_BACKSCATTER[cover][state] for cover in Cover] for state in (0, 1)]
-    )  # [state, class, pol]
+    power = np.array([[_BACKSCATTER[cover][state] for cover in Cover] for state in (0, 1)])  # [state, class, pol]
     units = POWER_UNITS * 10.0 ** (power[..., list(polarisations)].transpose(0, 2, 1) / 10.0)
     return _without_texture(units[0], units[1])
 

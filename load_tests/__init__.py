@@ -1,0 +1,1 @@
+"""Benchmarks and load scenarios. They measure; nothing here is part of the test suite."""

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from rs_embed_core.errors import InvalidRequest
+from rs_embed_core.specs.spatial import BBox, PointBuffer
+from serve_app.commands.rois import read_rois
+
+TRIANGLE = shapely.Polygon([(8, 47), (9, 47), (8.5, 48)])
+
+
+def _geojson(path: Path, *features: object) -> Path:
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def _feature(geometry: object, **properties: object) -> dict[str, object]:
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def test_csv_by_column_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("name,maxlon,minlon,minlat,maxlat\nx,9,8,47,48\n")
+    assert read_rois(path) == [BBox(8, 47, 9, 48)]
+    path.write_text("\ufefflon,lat,buffer_m\n-8,47,320\n9,-47,10\n", encoding="utf-8")  # as Excel writes it
+    assert read_rois(path) == [PointBuffer(-8, 47, 320), PointBuffer(9, -47, 10)]
+
+
+def test_geojson_geometries_and_points(tmp_path: Path) -> None:
+    polygon, point = json.loads(shapely.to_geojson(TRIANGLE)), {"type": "Point", "coordinates": [8, 47]}
+    path = _geojson(tmp_path / "a.geojson", _feature(polygon), _feature(point, buffer_m=320))
+    assert read_rois(path) == [BBox(8, 47, 9, 48), PointBuffer(8, 47, 320)]
+    path.write_text(json.dumps(polygon))
+    assert read_rois(path) == [BBox(8, 47, 9, 48)]
+
+
+def test_parquet_with_columns_and_with_geometries(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"lon": [8.0], "lat": [47.0], "buffer_m": [320]}), tmp_path / "a.parquet")
+    assert read_rois(tmp_path / "a.parquet") == [PointBuffer(8, 47, 320)]
+    frame = gpd.GeoDataFrame(geometry=[TRIANGLE], crs="EPSG:4326")
+    frame.to_parquet(tmp_path / "b.parquet")
+    assert read_rois(tmp_path / "b.parquet") == [BBox(8, 47, 9, 48)]
+    frame.to_crs("EPSG:3857").to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(InvalidRequest, match="EPSG:4326"):
+        read_rois(tmp_path / "c.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.txt", "", "no known format"),
+        ("a.csv", "lon,lat,buffer_m\n", "has no ROI"),
+        ("a.csv", "x,y\n1,2\n", "ROI 0: the columns are x, y"),
+        ("a.csv", "lon,lat,buffer_m\n8,47,1\n8,north,1\n", "ROI 1: lat is 'north'"),
+        ("a.csv", "lon,lat,buffer_m\n8,147,1\n", "ROI 0: lat is 147.0"),
+        ("a.geojson", "{", "cannot be read"),
+        ("a.geojson", "[]", "cannot be read"),
+        ("a.geojson", '{"type": "FeatureCollection"}', "cannot be read"),
+        ("a.geojson", '{"type": "Point", "coordinates": [8, 47]}', "without extent"),
+        ("a.geojson", '{"type": "Feature", "geometry": null}', "no geometry"),
+        ("a.parquet", "no parquet", "cannot be read"),
+    ],
+)
+def test_what_is_no_list_of_rois_says_so(name: str, text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InvalidRequest) as caught:
+        read_rois(path)
+    assert said in str(caught.value)
