@@ -2,9 +2,10 @@
 
 One fake device (a sleep of 4 ms and 0.5 ms per sample that lets go of the interpreter's lock) behind two
 deployments that differ in their batcher only. A third one calls them, as the router does, with chunks of
-samples and 128 samples under way. Rounds alternate between the two, so that a busy machine slows both.
+samples and 128 samples under way. The two alternate, each beside a plain loop
+of its own, so that a busy machine slows all of them.
 
-Usage: python load_tests/batcher_ratio.py [--out FILE.json] [--rounds 3] [--samples 2048]
+Usage: python -m load_tests.batcher_ratio [--out FILE.json] [--rounds 5] [--samples 2048]
 Ray is started and stopped, unless RAY_ADDRESS names one.
 """
 
@@ -14,16 +15,14 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # before Ray is imported; 2.60 turns tokens on by itself
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -33,7 +32,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray import serve
+from ray.serve import Application, Deployment
 
+from load_tests import machine
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tokens import Tokens
@@ -57,11 +58,12 @@ def forward(samples: int) -> Vectors:
     return np.broadcast_to(VECTOR, (samples, len(VECTOR)))
 
 
-class Replica(Protocol):
-    """What the caller needs of both deployments."""
-
-    async def encode(self, chunk: Batch) -> Vectors:
-        """The vectors of a chunk."""
+def plain_loop(samples: int) -> float:
+    """Seconds of full batches in a loop."""
+    started = time.perf_counter()
+    for _ in range(samples // MAX_BATCH):
+        forward(MAX_BATCH)
+    return time.perf_counter() - started
 
 
 class ServeBatch:
@@ -101,11 +103,8 @@ class OwnBatch:
         return np.stack([outcome.data for outcome in outcomes if isinstance(outcome, Tokens)])
 
     async def plain_loop(self, samples: int) -> float:
-        """Seconds of full batches one after the other, with nothing around them."""
-        started = time.perf_counter()
-        for _ in range(samples // MAX_BATCH):
-            await asyncio.get_running_loop().run_in_executor(self._thread, forward, MAX_BATCH)
-        return time.perf_counter() - started
+        """Seconds of full batches one after the other in the same thread, with nothing around them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, plain_loop, samples)
 
 
 class Caller:
@@ -135,6 +134,15 @@ class Caller:
         return time.perf_counter() - started
 
 
+def deployed(replica: type, *arguments: Application) -> Application:
+    """One replica that reserves no CPU and takes every call."""
+    deployment = serve.deployment(replica)
+    if not isinstance(deployment, Deployment):  # the decorator's other form returns a decorator
+        raise TypeError(f"{replica} is not a deployment")
+    options = deployment.options(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=4 * UNDER_WAY)
+    return options.bind(*arguments)
+
+
 @contextmanager
 def caller() -> Iterator[Any]:  # Any: a handle has no static type
     """A handle of the caller while the application runs."""
@@ -144,33 +152,31 @@ def caller() -> Iterator[Any]:  # Any: a handle has no static type
     else:
         ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
         serve.start(proxy_location="Disabled")
-    options = {"ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": 4 * UNDER_WAY}
-    own, theirs = (serve.deployment(kind).options(**options).bind() for kind in (OwnBatch, ServeBatch))
     try:
-        yield serve.run(
-            serve.deployment(Caller).options(**options).bind(own, theirs), name=APPLICATION, route_prefix=None
-        )
+        graph = deployed(Caller, deployed(OwnBatch), deployed(ServeBatch))
+        yield serve.run(graph, name=APPLICATION, route_prefix=None)
     finally:
         serve.delete(APPLICATION)
         if not address:
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's
         ray.shutdown()
 
 
 def measure(rounds: int, samples: int) -> list[Json]:
-    """Every round: seconds of the plain loop and of each batcher at each size of chunk."""
+    """Every round: seconds of each batcher at each size of chunk, and of a plain loop just before."""
     cells = [(batcher, chunk) for chunk in CHUNKS for batcher in ("own", "serve.batch")]
     found = []
     with caller() as handle:
         for batcher, chunk in cells:  # the first call of a connection is slow
             handle.measure.remote(batcher, chunk, 2 * UNDER_WAY).result()
         for number in range(rounds):
-            plain = handle.plain_loop.remote(samples).result()
             for batcher, chunk in cells if number % 2 == 0 else cells[::-1]:
+                plain = handle.plain_loop.remote(samples).result()
                 seconds = handle.measure.remote(batcher, chunk, samples).result()
-                row = {"round": number, "batcher": batcher, "chunk": chunk, "plain_s": plain, "seconds": seconds}
-                found.append(row | {"ratio": plain / seconds})
-                print(f"round {number}  chunk {chunk:>2}  {batcher:<11}  {plain / seconds:.2f} of the plain loop")
+                ratio = plain / seconds
+                row = {"round": number, "batcher": batcher, "chunk": chunk, "plain_s": plain}
+                found.append(row | {"seconds": seconds, "ratio": ratio})
+                print(f"round {number}  chunk {chunk:>2}  {batcher:<11}  {ratio:.2f} of the plain loop")
     return found
 
 
@@ -191,14 +197,9 @@ def summary(raw: Sequence[Json]) -> list[Json]:
 
 def report(raw: Sequence[Json], samples: int) -> Json:
     """The numbers and all that they depend on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
     return {
         "scenario": "batcher_ratio",
-        "commit": commit.stdout.strip() or None,
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "load_average": os.getloadavg()},
-        "versions": {"python": platform.python_version(), "ray": ray.__version__, "numpy": np.__version__},
+        **machine.facts(),
         "device": {"base_ms": BASE_MS, "sample_ms": SAMPLE_MS, "max_batch": MAX_BATCH},
         "samples": samples,
         "samples_under_way": UNDER_WAY,
@@ -212,7 +213,7 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the report there")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=2048, help="in each measurement; default: %(default)s")
     args = parser.parse_args()
     found = report(measure(args.rounds, args.samples), args.samples)

@@ -75,13 +75,8 @@ class Option:
         }
         if self.choices:
             out["enum"] = list(self.choices)
-        if self.minimum is not None:
-            out["minimum"] = self.minimum
-        if self.maximum is not None:
-            out["maximum"] = self.maximum
-        if self.multiple_of is not None:
-            out["multipleOf"] = self.multiple_of
-        return out
+        bounds = {"minimum": self.minimum, "maximum": self.maximum, "multipleOf": self.multiple_of}
+        return out | {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 _JSON_TYPES: Mapping[type, str] = {int: "integer", float: "number", str: "string", bool: "boolean"}
@@ -160,18 +155,6 @@ class Input:
             strange = ", ".join(band for band in bands if band not in self.bands)
             msg = f"{model} knows no band {strange}."
             raise InvalidInput(msg, hint=f"It takes any of {wanted}.", context=context)
-
-    def check_frames(self, count: int, model: str) -> None:
-        """Refuse more frames than the network can take.
-
-        Raises:
-            InvalidInput: too many.
-        """
-        limit = self.time.at_most
-        if count > limit:
-            msg = f"{model} got {count} frames."
-            context: dict[str, JSONValue] = {"frames": count, "limit": limit}
-            raise InvalidInput(msg, hint=f"It takes at most {limit}; give fewer, or a composite.", context=context)
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,14 @@ def square(spatial: Spatial) -> tuple[Bounds, Window]:
     limit = math.pi * RADIUS_M
     if max(abs(grown.west), abs(grown.east)) > limit or max(abs(grown.south), abs(grown.north)) > limit:
         return bounds, FULL_WINDOW
-    x0, y0 = (1 - width / side) / 2, (1 - height / side) / 2
-    window = (y0, y0 + height / side, x0, x0 + width / side)
-    return grown, (round(window[0], 6), round(window[1], 6), round(window[2], 6), round(window[3], 6))
+    return grown, (*_fractions(height / side), *_fractions(width / side))
+
+
+def _fractions(share: float) -> tuple[float, float]:
+    """Where a centred part begins and ends, six decimals; a part too thin for those keeps the last of them."""
+    start = (1 - share) / 2
+    first = round(start, 6)
+    return first, max(round(start + share, 6), round(first + 1e-6, 6))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rs_embed_core.card import Shape
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import PrepInfo
-from rs_embed_core.errors import NoImagery, RoiTooLarge
+from rs_embed_core.errors import InvalidInput, NoImagery, RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid
 from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, Recipe, read_scale, recipe
@@ -41,7 +41,7 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     started = time.perf_counter()
     shared = recipe(plan.ask)
     shared.input.check_bands(chip.bands, shared.card.id)
-    shared.input.check_frames(len(chip.frames), shared.card.id)
+    _check_frames(len(chip.frames), shared)
     valid, notices = _holes(chip)
     shape = shared.input.shape_for(dict(plan.selection.options))
     layout, remarks = _layout(plan.ask.input_prep, shape, chip.grid)
@@ -65,6 +65,14 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     extra = (*notices, *remarks, *samples[0].notices)
     elapsed = 1e3 * (time.perf_counter() - started)
     return Prepared(tuple(samples), replace(info, notices=(*info.notices, *extra), prepare_ms=elapsed))
+
+
+def _check_frames(count: int, shared: Recipe) -> None:
+    limit = shared.input.time.at_most
+    if count > limit:
+        msg = f"{shared.card.id} got {count} frames."
+        hint = f"It takes at most {limit}; give fewer, or a composite of them."
+        raise InvalidInput(msg, hint=hint, context={"frames": count, "limit": limit})
 
 
 def _holes(chip: Chip) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:

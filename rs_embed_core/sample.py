@@ -16,7 +16,7 @@ from rs_embed_core.tiling import TileLayout
 
 type Array = NDArray[np.generic]
 type Arrays = Mapping[str, Array]
-type Signature = tuple[tuple[tuple[str, tuple[int, ...], str], ...], ModelConfig]
+type Signature = tuple[tuple[tuple[str, tuple[int, ...], str], ...], ModelConfig, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class Sample:
 
     @property
     def signature(self) -> Signature:
-        """Shapes, dtypes and params: only equal ones share a forward."""
+        """Shapes, dtypes, params and bands: only equal ones share a forward."""
         shapes = ((name, array.shape, array.dtype.str) for name, array in sorted(self.arrays.items()))
-        return tuple(shapes), self.params
+        return tuple(shapes), self.params, self.bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ class Batch:
     arrays: Arrays
     params: ModelConfig
     views: tuple[View, ...]
+    bands: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.views)
@@ -93,12 +94,12 @@ class Batch:
     def signature(self) -> Signature:
         """The signature of each of its samples."""
         shapes = ((name, array.shape[1:], array.dtype.str) for name, array in sorted(self.arrays.items()))
-        return tuple(shapes), self.params
+        return tuple(shapes), self.params, self.bands
 
     def take(self, start: int, stop: int) -> Batch:
         """Samples ``start`` to ``stop``, without copying."""
         arrays = {name: array[start:stop] for name, array in self.arrays.items()}
-        return Batch(arrays, self.params, self.views[start:stop])
+        return Batch(arrays, self.params, self.views[start:stop], self.bands)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -112,7 +113,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         msg = "only samples of equal signature share a batch"
         raise ValueError(msg)
     arrays = {name: np.stack([sample.arrays[name] for sample in samples]) for name in samples[0].arrays}
-    return Batch(arrays, samples[0].params, tuple(sample.view for sample in samples))
+    return Batch(arrays, samples[0].params, tuple(sample.view for sample in samples), samples[0].bands)
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -121,7 +122,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     arrays = {name: np.concatenate([batch.arrays[name] for batch in batches]) for name in batches[0].arrays}
     views = tuple(view for batch in batches for view in batch.views)
-    return Batch(arrays, batches[0].params, views)
+    return Batch(arrays, batches[0].params, views, batches[0].bands)
 
 
 def group_by_signature(samples: Sequence[Sample]) -> dict[Signature, list[int]]:

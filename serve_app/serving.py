@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import socket
 import tempfile
@@ -47,6 +48,7 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
 
     from serve_app.app import build  # noqa: PLC0415
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     temporary = Path(tempfile.mkdtemp(prefix="rse-"))  # short: socket paths below it have 107 characters at most
     try:
         _start_ray(temporary, num_cpus or _cpus_wanted(settings))
@@ -56,9 +58,17 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
         yield Serving(f"http://{settings.http.host}:{settings.http.port}", settings)
     finally:
         if ray.is_initialized():
+            _hush()
             serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's
             ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _hush() -> None:
+    """Keep Ray from printing that its controller, which Serve stops by force, did not answer any more."""
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher  # noqa: PLC0415 - see serving()
+
+    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
 
 
 def _cpus_wanted(settings: ServiceSettings) -> int:
@@ -101,9 +111,13 @@ def _object_store_bytes() -> int:
     return int(min(max(free * _OBJECT_STORE_SHARE, low * 1e6), high * 1e6))
 
 
-def free_port(start: int = 20_001) -> int:
-    """A free TCP port above 20000 on the loopback interface: Ray's own workers take lower ones."""
-    for port in range(start, 2 * start):
+def free_port() -> int:
+    """A free TCP port above 20000 on the loopback interface: Ray's own workers take lower ones.
+
+    Two processes that look at once start at different ports: Serve's proxies share a port without complaint.
+    """
+    first = 20_001 + os.getpid() * 7 % 20_000
+    for port in range(first, first + 1000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port

@@ -6,7 +6,6 @@ smallest network lie in ``tests/golden``.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -72,9 +71,7 @@ def settings(models: list[str], weights: Path) -> ServiceSettings:
     return ServiceSettings.model_validate(
         {
             "models": [{"model": model} for model in models],
-            # Serve's proxy shares its port with whoever takes the same one at the same time, and the kernel
-            # then deals out requests between two services. So each run looks from a place of its own.
-            "http": {"port": free_port(20_001 + os.getpid() % 10_000)},
+            "http": {"port": free_port()},
             "providers": {"default": "synthetic"},
             "checkpoints": {"root": weights, "offline": True},
         }

@@ -53,9 +53,11 @@ class UserData:
         if (self.crs is None) != (self.transform is None):
             msg = "only one of crs and transform is given."
             raise InvalidRequest(msg, hint="Give both or neither.")
-        if self.transform is not None and len(self.transform) != _COEFFICIENTS:
-            msg = f"transform has {len(self.transform)} numbers."
-            raise InvalidRequest(msg, hint="Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f.")
+        if self.transform is not None:
+            _check_transform(self.transform)
+        if isinstance(self.bands, str):
+            msg = f"bands is the text {self.bands!r}."
+            raise InvalidRequest(msg, hint='Give a list of names: ["B4", "B3", "B2"].')
         if self.bands is not None:
             object.__setattr__(self, "bands", tuple(self.bands))
 
@@ -68,7 +70,10 @@ class UserData:
         bands: tuple[str, ...] | None = None,
         temporal: TemporalSpec | None = None,
     ) -> UserData:
-        """The pixels of a raster file that GDAL reads, with its CRS, transform and band descriptions."""
+        """The pixels of a raster file that GDAL reads, with its CRS, transform and band descriptions.
+
+        What the file says is missing (its nodata value or mask) becomes NaN.
+        """
         import rasterio  # noqa: PLC0415 - GDAL is slow to load, and only this needs it
 
         with rasterio.open(path) as file:
@@ -76,7 +81,9 @@ class UserData:
             names = bands or (described if len(described) == file.count else None)
             crs = None if file.crs is None else file.crs.to_string()
             transform = None if crs is None else tuple(file.transform)[:_COEFFICIENTS]
-            return cls(file.read(), collection, bands=names, temporal=temporal, crs=crs, transform=transform)
+            pixels = file.read(masked=True)
+            data = pixels.astype(np.float32).filled(np.nan) if np.ma.is_masked(pixels) else pixels.data
+            return cls(data, collection, bands=names, temporal=temporal, crs=crs, transform=transform)
 
     def resolved(self) -> UserData:
         """The same with a NumPy array, and all that an ``xarray.DataArray`` knew made explicit.
@@ -122,6 +129,8 @@ class UserData:
         y, x = flat
         if array.sizes[y] > 1 and y in array.coords and float(array[y][0]) < float(array[y][-1]):
             array = array.isel({y: slice(None, None, -1)})  # row 0 is north here
+        if array.sizes[x] > 1 and x in array.coords and float(array[x][0]) > float(array[x][-1]):
+            array = array.isel({x: slice(None, None, -1)})  # and column 0 is west
         bands = self.bands
         if bands is None and band in array.coords and array[band].dtype.kind in "UO":
             bands = tuple(map(str, array[band].values))
@@ -129,6 +138,18 @@ class UserData:
         if crs is None and x in array.coords and y in array.coords and min(array.sizes[x], array.sizes[y]) > 1:
             crs, transform = _reference(array, str(x), str(y))
         return UserData(array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform)
+
+
+def _check_transform(transform: Affine) -> None:
+    if len(transform) != _COEFFICIENTS:
+        msg = f"transform has {len(transform)} numbers."
+        hint = "Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
+        raise InvalidRequest(msg, hint=hint)
+    a, b, _, d, e, _ = transform
+    if not (a > 0 > e and b == d == 0):
+        msg = f"transform is {tuple(transform)}."
+        hint = "Row 0 is north and column 0 is west: a > 0, e < 0, b = d = 0. Flip or warp the pixels."
+        raise InvalidRequest(msg, hint=hint)
 
 
 def _reference(array: xr.DataArray, x: str, y: str) -> tuple[str | None, Affine | None]:

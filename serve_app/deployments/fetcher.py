@@ -41,12 +41,15 @@ class _Mailbox:
         self._loop = loop
         self._done: deque[_Done] = deque()
         self._wanted = 1
+        self._count = threading.Lock()  # two threads at once would both see one more than wanted and wake nobody
         self._enough = asyncio.Event()
 
     def put(self, done: _Done) -> None:
         """Called in a thread."""
-        self._done.append(done)
-        if len(self._done) == self._wanted:
+        with self._count:
+            self._done.append(done)
+            enough = len(self._done) == self._wanted
+        if enough:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._enough.set)
 

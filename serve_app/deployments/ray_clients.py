@@ -23,6 +23,7 @@ from ray.exceptions import (
     TaskCancelledError,
 )
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.schema import DeploymentStatusOverview
 
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import ForwardError, JSONValue, RSEmbedError, Unavailable
@@ -127,7 +128,7 @@ class StatusBoard:
         self._lock = asyncio.Lock()
 
     async def of(self, deployment: str) -> Mapping[str, JSONValue]:
-        """Status, message and replica counts of a deployment; empty while Serve does not know it."""
+        """What ``_state_of`` says of a deployment; empty while Serve does not know it."""
         async with self._lock:
             if time.monotonic() - self._read_at > _STATUS_AGE_S:
                 self._states = await asyncio.to_thread(self._read)
@@ -138,14 +139,22 @@ class StatusBoard:
         application = serve.status().applications.get(self._name)
         if application is None:
             return {}
-        return {
-            name: {
-                "status": str(state.status.value),
-                "message": state.message,
-                "running": sum(n for kind, n in state.replica_states.items() if kind == "RUNNING"),
-            }
-            for name, state in application.deployments.items()
-        }
+        return {name: _state_of(deployment) for name, deployment in application.deployments.items()}
+
+
+def _state_of(deployment: DeploymentStatusOverview) -> dict[str, JSONValue]:
+    """Running replicas, whether it sleeps or cannot start, and Serve's message.
+
+    A deployment whose replica died is unhealthy too, but a new replica is on its way.
+    """
+    status = str(deployment.status.value)
+    unhealthy = status in ("UNHEALTHY", "DEPLOY_FAILED")
+    return {
+        "running": sum(n for kind, n in deployment.replica_states.items() if kind == "RUNNING"),
+        "asleep": status == "HEALTHY",
+        "failed": unhealthy and deployment.status_trigger != "HEALTH_CHECK_FAILED",
+        "message": deployment.message,
+    }
 
 
 class ServeEncoder:
@@ -208,7 +217,7 @@ class ServeEncoder:
             if state.get("running"):
                 started = time.monotonic()
                 continue
-            if state.get("status") in ("UNHEALTHY", "DEPLOY_FAILED"):
+            if state.get("failed"):
                 raise Unavailable(f"{self._name} failed to start: {state.get('message')}", retryable=False)
             if time.monotonic() - started > self._start_timeout_s:
                 raise Unavailable(
@@ -226,9 +235,7 @@ class ServeEncoder:
         state = await self._board.of(self._name)
         out: dict[str, JSONValue] = {"replicas": state.get("running", 0), "message": state.get("message", "")}
         if not state.get("running"):
-            health = state.get("status")
-            asleep = health == "HEALTHY"
-            failed = health in ("UNHEALTHY", "DEPLOY_FAILED")
+            asleep, failed = state.get("asleep"), state.get("failed")
             return out | {"status": "sleeping" if asleep else "failed" if failed else "starting"}
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):

@@ -79,7 +79,7 @@ def handle(service: Serving) -> Iterator[EmbeddingClient]:
 
 
 @pytest.fixture(scope="session")
-def _library(weights: Path) -> Iterator[None]:
+def library(weights: Path) -> Iterator[None]:
     """The library with the service's weights and its number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,0 +1,214 @@
+"""True of every step and side input; and the numbers of each, by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import importlib
+import inspect
+import pickle
+import pkgutil
+
+import numpy as np
+import pytest
+
+import rs_embed_core.preprocessing
+from rs_embed_core.chip import Period
+from rs_embed_core.errors import InvalidInput
+from rs_embed_core.preprocessing.chain import Chain, Step
+from rs_embed_core.preprocessing.fit import CentreCrop, PadToSquare, Resize, ResizeShorterSide8Bit, ShrinkTo
+from rs_embed_core.preprocessing.side_inputs import Months, Scene, Wavelengths
+from rs_embed_core.preprocessing.time import FirstFrame, Frames, SingleFrame, stride_count
+from rs_embed_core.preprocessing.values import (
+    Clip,
+    Divide,
+    FillMissing,
+    Multiply,
+    RejectNormalized,
+    Standardize,
+    StretchFrames,
+    Truncate,
+)
+from rs_embed_core.sample import Sample
+
+BANDS = ("B4", "B3")
+STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of [2, 2, 20, 30]
+    FillMissing(0.0): (2, 2, 20, 30),
+    Clip(0, 10_000): (2, 2, 20, 30),
+    Multiply(1e-4): (2, 2, 20, 30),
+    Divide(10_000): (2, 2, 20, 30),
+    Truncate(): (2, 2, 20, 30),
+    Standardize(mean=(("B3", 1.5), ("B4", 2.5)), std=(("B3", 2.0), ("B4", 4.0))): (2, 2, 20, 30),
+    RejectNormalized(2.0): (2, 2, 20, 30),
+    StretchFrames(1e-6): (2, 2, 20, 30),
+    PadToSquare(): (2, 2, 30, 30),
+    Resize(16): (2, 2, 16, 16),
+    Resize(48, kernel="bicubic", antialias=True, cubic_a=-0.5): (2, 2, 48, 48),
+    ShrinkTo(15): (2, 2, 10, 15),
+    ShrinkTo(64): (2, 2, 20, 30),
+    ResizeShorterSide8Bit(10): (2, 2, 10, 15),
+    CentreCrop(8): (2, 2, 8, 8),
+    FirstFrame(): (2, 20, 30),
+}
+NAMES = {type(step).__name__: type(step) for step in STEPS}
+every_step = pytest.mark.parametrize(("step", "shape"), list(STEPS.items()), ids=map(repr, STEPS))
+
+
+def _sample(image: np.ndarray | None = None, **more: object) -> Sample:
+    if image is None:
+        image = np.random.default_rng(0).integers(0, 256, (2, 2, 20, 30)).astype(np.float32)
+    return Sample({"image": image}, BANDS, **more)
+
+
+def _values(step: Step, *numbers: float) -> list[float]:
+    """What a step makes of a row of pixels, the same in both bands."""
+    image = np.array(numbers, np.float32)[None, None, None, :].repeat(2, axis=1)
+    return step(_sample(image)).image[0, 0, 0].tolist()
+
+
+def test_every_step_is_here():
+    modules = pkgutil.iter_modules(rs_embed_core.preprocessing.__path__)
+    homes = [importlib.import_module(f"rs_embed_core.preprocessing.{module.name}") for module in modules]
+    classes = {kind for home in homes for kind in vars(home).values() if inspect.isclass(kind)} - {Chain, Step}
+    calls = [kind for kind in classes if "__call__" in vars(kind)]
+    found = {kind.__name__ for kind in calls if "sample" in inspect.signature(kind.__call__).parameters}
+    assert found == NAMES.keys()
+
+
+@every_step
+def test_a_step_is_pure(step, shape):
+    sample = _sample()
+    image = sample.image
+    before = image.copy()
+    image.flags.writeable = False
+    after = step(sample)
+    assert after.image.shape == shape
+    assert after.image.dtype == np.float32
+    assert after.bands == sample.bands
+    assert sample.image is image
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(step(sample).image, after.image)
+
+
+@every_step
+def test_a_step_is_a_readable_value(step, shape):
+    assert pickle.loads(pickle.dumps(step)) == step  # noqa: S301 - our own bytes
+    assert hash(dataclasses.replace(step)) == hash(step)
+    assert eval(repr(step), NAMES) == step  # noqa: S307 - our own text: meta reports it
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        step.size = 3
+
+
+@every_step
+def test_frames_and_bands_do_not_touch_each_other(step, shape):
+    whole = step(_sample()).image
+    for frame in range(len(whole) if whole.ndim == 4 else 1):
+        part = step(_sample(_sample().image[frame : frame + 1])).image
+        np.testing.assert_allclose(part, whole[frame : frame + 1] if whole.ndim == 4 else whole, rtol=1e-6)
+
+
+def test_values_by_hand():
+    assert _values(Clip(0, 10_000), -1, 5, 10_001) == [0, 5, 10_000]
+    assert _values(Multiply(255), 0, 1, 2) == [0, 255, 510]
+    assert _values(Divide(10_000), 0, 5_000, 3) == [0, 0.5, float(np.float32(3) / np.float32(10_000))]
+    assert _values(Truncate(), 0.9, 1.5, 254.999) == [0, 1, 254]
+    assert _values(StretchFrames(1e-6), 2, 4, 10) == [0, 0.25, 1]
+    assert _values(StretchFrames(100), 2, 4, 10) == [0, float(np.float32(2) / 100), float(np.float32(8) / 100)]
+
+
+def test_missing_pixels_and_values_that_are_no_numbers_get_the_fill():
+    image = np.array([[[[1, 2, 3, 4]], [[5, np.nan, 7, np.inf]]]], np.float32)  # [1, 2, 1, 4]
+    valid = np.array([[[True, True, False, True]]])
+    after = FillMissing(9.0)(_sample(image, valid=valid))
+    assert after.valid is None
+    np.testing.assert_array_equal(after.image[0], [[[1, 2, 9, 4]], [[5, 9, 9, 9]]])
+
+
+def test_statistics_go_by_name_not_by_place():
+    step = Standardize(mean=(("B3", 10.0), ("B4", 20.0), ("B8", 0.0)), std=(("B4", 2.0), ("B3", 5.0), ("B8", 1.0)))
+    image = np.full((1, 2, 1, 1), 30, np.float32)
+    assert step(Sample({"image": image}, ("B4", "B3"))).image.ravel().tolist() == [5, 4]
+    assert step(Sample({"image": image}, ("B3", "B4"))).image.ravel().tolist() == [4, 5]
+
+
+def test_values_that_look_normalised_are_refused():
+    step = RejectNormalized(2.0)
+    for numbers in ([0, 0.4, 1.0], [0, 0, 2], [0, 0, 0]):
+        with pytest.raises(InvalidInput, match="raw sensor values"):
+            _values(step, *numbers)
+    assert _values(step, 0, 1, 2.5) == [0, 1, 2.5]
+    assert _values(step, -1, 1, 2) == [-1, 1, 2]
+
+
+def test_shapes_by_hand():
+    row = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4).repeat(2, axis=1)
+    assert PadToSquare()(_sample(row)).image[0, 0].tolist() == [[0, 1, 2, 3]] * 4  # too thin to reflect
+    assert Resize(2)(_sample(row)).image[0, 0].tolist() == [[0.5, 2.5]] * 2  # midway between two pixels
+    assert CentreCrop(1)(_sample(row)).image[0, 0].tolist() == [[2]]  # 1.5 rounds to even
+    assert ShrinkTo(2)(_sample(row)).image.shape == (1, 2, 1, 2)  # at least one row
+    tall = ShrinkTo(10)(_sample(np.zeros((1, 2, 40, 30), np.float32)))
+    assert tall.image.shape == (1, 2, 10, 8)  # 7.5 rounds to even
+    grey = ResizeShorterSide8Bit(8)(_sample(np.full((1, 2, 20, 30), 77, np.float32)))
+    assert np.unique(grey.image).tolist() == [77]
+
+
+@pytest.mark.parametrize("step", [PadToSquare(), Resize(20), ShrinkTo(20), ShrinkTo(30)])
+def test_what_fits_already_is_not_copied(step):
+    image = np.zeros((1, 2, 20, 20), np.float32)
+    assert step(_sample(image)).image is image
+
+
+def test_a_chain_runs_its_steps_in_order():
+    chain = Chain(Clip(0, 10), Multiply(2))
+    assert chain.text == "Clip(low=0, high=10) -> Multiply(factor=2)"
+    assert _values(chain, -1, 4, 20) == [0, 8, 20]
+    assert _values(Chain(Multiply(2), Clip(0, 10)), -1, 4, 20) == [0, 8, 10]
+    assert chain.digest != Chain(Multiply(2), Clip(0, 10)).digest
+    assert chain == Chain(Clip(0, 10), Multiply(2))
+    assert len(chain.digest) == 16
+
+
+# --- side inputs and frames --------------------------------------------------------------------------------
+
+
+def _scene(*frames: tuple[str, str], bands: tuple[str, ...] = BANDS, **options: int) -> Scene:
+    periods = tuple(Period(dt.date.fromisoformat(a), dt.date.fromisoformat(b)) for a, b in frames)
+    return Scene(bands, periods, 11.5, 48.1, 10.0, options)
+
+
+def test_wavelengths_follow_the_bands():
+    side = Wavelengths("wavelengths_um", (("B3", 0.56), ("B4", 0.665)))
+    out = side(_scene())
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, np.float32([0.665, 0.56]))
+    with pytest.raises(InvalidInput, match="B9"):
+        side(_scene(bands=("B9",)))
+
+
+def test_months_are_those_of_the_middle_of_each_frame():
+    side = Months("months")
+    frames = (("2022-01-01", "2022-02-01"), ("2022-01-20", "2022-02-20"), ("2022-12-31", "2023-01-01"))
+    out = side(_scene(*frames))
+    assert out.dtype == np.int64
+    assert out.tolist() == [0, 1, 11]  # 16 January, 4 February, 31 December
+    assert side(_scene(*frames, month=7)).tolist() == [6, 6, 6]
+    assert side(_scene(*frames, month=0)).tolist() == [0, 1, 11]
+
+
+@pytest.mark.parametrize(("days", "count"), [(1, 1), (30, 1), (31, 2), (92, 4), (360, 12), (361, 12), (4000, 12)])
+def test_bins_of_thirty_days(days, count):
+    window = Period(dt.date(2022, 6, 1), dt.date(2022, 6, 1) + dt.timedelta(days))
+    assert stride_count(window, days=30, at_most=12) == count
+    assert len(Frames(lambda window, options: count, at_most=12).periods(window, {})) == count
+    assert SingleFrame().periods(window, {}) == (window,)
+
+
+def test_equal_parts_of_a_window():
+    summer = Period(dt.date(2022, 6, 1), dt.date(2022, 9, 1))
+    assert [part.days for part in summer.split(4)] == [23, 23, 23, 23]
+    assert [part.days for part in summer.split(3)] == [30, 31, 31]  # bounds 0, 30, 61, 92
+    short = Period(dt.date(2022, 6, 1), dt.date(2022, 6, 3))
+    assert [part.start.day for part in short.split(4)] == [1, 1, 2, 2]  # no part is shorter than a day
+    assert {part.days for part in short.split(4)} == {1}
+    assert summer.middle == dt.date(2022, 7, 17)
+    assert short.to_dict() == {"start": "2022-06-01", "end": "2022-06-03"}

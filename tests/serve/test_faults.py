@@ -1,0 +1,85 @@
+"""Processes that die in the middle of a request: every row exactly once, and right."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+import psutil
+import pytest
+from ray import serve
+
+from serve_app.client import EmbeddingClient
+from serve_app.serving import Serving
+from tests.serve.calls import SMALL, SUMMER, assert_each_once, places
+
+pytestmark = pytest.mark.usefixtures("library")
+_GALILEO = 1  # the second model of the settings
+_HALF_A_KILOMETRE = 250
+
+
+def _processes(service: Serving) -> Mapping[str, Sequence[int]]:
+    return serve.get_app_handle(service.settings.name).processes.remote().result(timeout_s=60)
+
+
+def _kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("over", ["client", "handle"])
+def test_an_encoder_dies(over: str, service: Serving, request: pytest.FixtureRequest) -> None:
+    client: EmbeddingClient = request.getfixturevalue(over)
+    old, spatials = _processes(service)["encoder"][_GALILEO], places(120)
+    stream = client.stream_embeddings("galileo", spatials=spatials, temporal=SUMMER, model_config=SMALL)
+    items = [next(stream)]
+    _kill(old)
+    items += stream
+    assert_each_once(items, "galileo", spatials, model_config=SMALL)
+    assert _processes(service)["encoder"][_GALILEO] != old
+
+
+@pytest.mark.parametrize("over", ["client", "handle"])
+def test_a_fetch_actor_dies(over: str, service: Serving, request: pytest.FixtureRequest) -> None:
+    client: EmbeddingClient = request.getfixturevalue(over)
+    old, spatials = _processes(service)["fetch"], places(150, buffer_m=_HALF_A_KILOMETRE)
+    stream = client.stream_embeddings("mosaiks", spatials=spatials, temporal=SUMMER)
+    items = [next(stream)]
+    _kill(old[0])
+    items += stream
+    assert_each_once(items, "mosaiks", spatials)
+    new = _processes(service)["fetch"]
+    assert new[0] != old[0]
+    assert new[1] == old[1]
+
+
+def test_all_fetch_actors_die(service: Serving, client: EmbeddingClient) -> None:
+    old, spatials = _processes(service)["fetch"], places(100, buffer_m=_HALF_A_KILOMETRE)
+    stream = client.stream_embeddings("mosaiks", spatials=spatials, temporal=SUMMER)
+    items = [next(stream)]
+    for process in old:
+        _kill(process)
+    items += stream
+    assert_each_once(items, "mosaiks", spatials)
+
+
+def test_the_router_dies(service: Serving, client: EmbeddingClient) -> None:
+    """Its fetch actors go with it; the client asks again for what it has not got."""
+    (old,), spatials = _processes(service)["router"], places(100, buffer_m=_HALF_A_KILOMETRE)
+    stream = client.stream_embeddings("mosaiks", spatials=spatials, temporal=SUMMER)
+    items = [next(stream)]
+    _kill(old)
+    items += stream
+    assert_each_once(items, "mosaiks", spatials)
+
+
+def test_the_proxy_dies(service: Serving, client: EmbeddingClient) -> None:
+    spatials = places(100, buffer_m=_HALF_A_KILOMETRE)
+    stream = client.stream_embeddings("mosaiks", spatials=spatials, temporal=SUMMER)
+    items = [next(stream)]
+    (proxy,) = (
+        p for p in psutil.Process().children(recursive=True) if "ray::ProxyActor" in p.name() + " ".join(p.cmdline())
+    )
+    _kill(proxy.pid)
+    items += stream
+    assert_each_once(items, "mosaiks", spatials)
