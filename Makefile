@@ -8,7 +8,7 @@ GENERATOR := $(wildcard scripts/generate_docs.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full check check-format check-lint check-types check-imports check-deps \
-	check-spelling check-docs format bench docs lock clean
+	check-spelling check-docs format bench docs site lock clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,11 +55,15 @@ format: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## Measure the service (BENCH_OUT=directory keeps the numbers)
+bench: setup ## Measure the service (BENCH_OUT=FILE.json keeps the numbers)
 	$(BIN)/python -m load_tests.bench $(if $(BENCH_OUT),--out $(BENCH_OUT))
 
 docs: setup ## Write the generated pages
 	$(BIN)/python scripts/generate_docs.py
+
+site: ## Build the documentation as a site, in site/
+	@scripts/setup.sh docs
+	$(BIN)/mkdocs build --strict
 
 lock: setup ## Pin the requirements anew from pyproject.toml (ARGS=--upgrade for the newest)
 	scripts/lock.sh $(ARGS)

@@ -17,6 +17,7 @@ from rs_embed_core.embedding import (
     georeference,
 )
 from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.tiling import crop_cells, merge_max, merge_mean, stitch
@@ -112,10 +113,18 @@ def describe(
         frames=FrameCount(len(read.frames), info.frames, info.empty_frames),
         prepare=info.prep,
         encoder=encoder,
-        notices=info.notices,
+        notices=(*info.notices, *_weights_notice(encoder)),
         timings_ms=tuple(timings_ms.items()),
         options=plan.selection.options,
     )
+
+
+def _weights_notice(encoder: EncoderInfo) -> tuple[Notice, ...]:
+    weights = encoder.checkpoint
+    if weights is None or weights.verified is not False:
+        return ()
+    text = f"The weights are not the published {weights.repo}/{weights.file}: their sha256 is {weights.sha256}."
+    return (Notice("other_weights", text),)
 
 
 def _pooling_name(plan: Plan, info: ChipInfo) -> str:

@@ -20,16 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """The weights that were really loaded; ``revision`` is the commit where the Hub's cache tells it."""
+    """The weights that were really loaded.
+
+    Attributes:
+        revision: the commit where the Hub's cache tells it, else the one that the card pins.
+        verified: whether the hash is the published one; None where the card does not know it.
+    """
 
     repo: str
     file: str
     revision: str
     sha256: str
+    verified: bool | None = None
 
     def to_dict(self) -> dict[str, JSONValue]:
         """The JSON form."""
-        return {"repo": self.repo, "file": self.file, "revision": self.revision, "sha256": self.sha256}
+        return {
+            "repo": self.repo,
+            "file": self.file,
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "verified": self.verified,
+        }
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def build(settings: ServiceSettings) -> Application:
     """The application: one encoder deployment per model variant, and the router that calls them.
 
     The same function serves ``rs-embed serve``, ``serve run serve_app.app:build``, the ``serveConfigV2`` of a
-    RayService and the tests.
+    RayService and the tests. In a Serve config a change of ``args`` restarts every replica; what
+    ``user_config`` holds changes in place when it is given under ``deployments``.
 
     Raises:
         UnknownModel, UnknownOption: the settings name a model or variant that does not exist.

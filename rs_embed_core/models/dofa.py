@@ -33,11 +33,12 @@ _IMAGE_SIZE = 224
 _HIGHEST_NORMALISED = 2.0  # the adapter's own test for data that is not raw any more
 
 
-def _weights(file: str) -> HubFile:
+def _weights(file: str, sha256: str | None = None) -> HubFile:
     return HubFile(
         "earthflow/DOFA",
         file,
-        revision="main",  # the fact sheet knows no commit; meta reports the one that was loaded
+        revision="7a5219e48d2f8848511b0fabea7920a8836bc480",
+        sha256=sha256,
         wrappers=("state_dict", "model_state_dict", "model", "teacher", "student"),
         prefixes=("module.", "backbone.", "encoder.", "vit_model.", "model."),
         unused=("mask_token", "decoder*", "norm.*", "head.*", "projector.*"),  # the MAE's other half
@@ -82,7 +83,9 @@ CARD = ModelCard(
         "base": Variant(
             dim=768,
             build=(("dim", 768), ("depth", 12), ("heads", 12)),
-            weights=_weights("DOFA_ViT_base_e100.pth"),
+            weights=_weights(
+                "DOFA_ViT_base_e100.pth", "4720985e42b918ac0307009eb06121a3435d9bbce6fd95446f84824a538165b1"
+            ),
             parameters_m=111.3,
             aliases=("b",),
         ),

@@ -59,11 +59,19 @@ def _frames(window: Period, options: Options) -> int:
     return int(options["n_frames"]) or stride_count(window, days=_STRIDE_DAYS, at_most=_MOST_BINS)
 
 
+# The commits that added the files, as public weight registries pin them
+_REVISIONS = {
+    "nano": "0bbc53293a37dea7d563566f015c5527bdaf3793",
+    "tiny": "87d646dd7b63f14d9610694d87f8dc7b5912a6df",
+    "base": "f039dd5dde966a931baeda47eb680fa89b253e4e",
+}
+
+
 def _weights(size: str) -> HubFile:
     return HubFile(
         "nasaharvest/galileo",
         f"models/{size}/encoder.pt",
-        revision="main",  # the fact sheet knows no commit; meta reports the one that was loaded
+        revision=_REVISIONS[size],
         convert="rs_embed_core.networks.galileo:drop_backbone",
     )
 

@@ -20,8 +20,9 @@ from serve_app.wire.codecs import to_embedding
 from serve_app.wire.problems import from_problem
 from serve_app.wire.rows import Job, Row
 
-_FRUITLESS_TRIES = 4
-_FIRST_WAIT_S = 0.25
+_FRUITLESS_TRIES = 4  # in 2 s: the address may be wrong
+_PATIENT_TRIES = 14  # in half a minute: a service that has answered is back by then, whatever process died
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 3.0
 type Place = Spatial | Mapping[str, JSONValue]
 """An ROI: a spec, or its JSON object."""
 
@@ -69,8 +70,8 @@ class Call:
 
     def split(self, rois: int) -> list[Part]:
         """The requests of the call, in order."""
-        starts = range(0, len(self.spatials), rois)
-        return [Part(self, range(start, min(start + rois, len(self.spatials)))) for start in starts]
+        starts, contact = range(0, len(self.spatials), rois), Contact()
+        return [Part(self, range(start, min(start + rois, len(self.spatials))), contact) for start in starts]
 
 
 def call_of(model: str, spatials: object, device: str, *, ordered: bool = False, **fields: object) -> Call:
@@ -101,14 +102,22 @@ def _checked(spatials: Iterable[object]) -> Iterator[Spatial]:
             raise
 
 
+@dataclass
+class Contact:
+    """Whether the service has answered any part of a call."""
+
+    made: bool = False
+
+
 class Part:
     """The ROIs of one request: which have an outcome, and whether to ask again for the others.
 
     Indices on the wire count what was asked last; here they are the caller's.
     """
 
-    def __init__(self, call: Call, indices: Iterable[int]) -> None:
+    def __init__(self, call: Call, indices: Iterable[int], contact: Contact) -> None:
         self._call = call
+        self._contact = contact
         self._missing = dict.fromkeys(indices)  # a set that keeps its order
         self._asked: list[int] = []
         self._started = False
@@ -147,6 +156,7 @@ class Part:
                 items.append(_item(index, row))
         if items:
             self._started, self._fruitless = True, 0
+            self._contact.made = True
         return items
 
     def check_done(self) -> None:
@@ -163,16 +173,16 @@ class Part:
         """How long to wait before asking again for what is missing; None: do not.
 
         A wait that the service asked for counts only against the time; a lost connection or a cut stream is
-        tried again a few times as long as nothing arrives.
+        tried again a few times as long as nothing arrives, more often where the service has answered before.
         """
         asked = error.context.get(RETRY_AFTER)
         if isinstance(asked, int | float):
             wait = float(asked)
         elif isinstance(error, IncompleteStream | Unavailable) and error.retryable:
             self._fruitless += 1
-            if self._fruitless >= _FRUITLESS_TRIES:
+            if self._fruitless >= (_PATIENT_TRIES if self._contact.made else _FRUITLESS_TRIES):
                 return None
-            wait = _FIRST_WAIT_S * 2 ** (self._fruitless - 1)
+            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (self._fruitless - 1))
         else:
             return None
         return wait if wait < left_s else None

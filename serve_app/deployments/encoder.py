@@ -90,7 +90,7 @@ class EncoderReplica:
         self._batcher.max_batch = user_config.get("batch_size") or self._default_batch()
 
     async def status(self) -> dict[str, str | int | float | None]:
-        """State for the catalogue: whether weights are loaded, samples waiting, device, process id."""
+        """State for the catalogue: whether weights are loaded, samples waiting, device, batch size, process id."""
         failure = None if self._failure is None else str(self._failure[0])
         return {
             "state": "ready" if failure is None else "no_weights",
@@ -98,6 +98,7 @@ class EncoderReplica:
             "waiting": self._batcher.waiting,
             "device": self._encoder.device,
             "pid": os.getpid(),
+            "batch_size": self._batcher.max_batch,
             "forward_cpu_s": self._forward_ms / 1e3,
         }
 

@@ -94,8 +94,11 @@ class RouterReplica:
         return await self._router.ready()
 
     async def processes(self) -> dict[str, list[int]]:
-        """Process ids of this router, the fetch actors and a replica of each encoder: for benchmarks and tests."""
-        encoders = [await client.pid() for client in self._encoders]
+        """Process ids of this router, the fetch actors and a replica of each encoder that has one.
+
+        For benchmarks and tests.
+        """
+        encoders = [pid for client in self._encoders if (pid := await client.pid()) is not None]
         return {"router": [os.getpid()], "fetch": await self._fetchers.pids(), "encoder": encoders}
 
 

@@ -225,8 +225,10 @@ class ServeEncoder:
                     hint="The cluster has no room for it now; try again later.",
                 )
 
-    async def pid(self) -> int:
-        """Process of one of the replicas."""
+    async def pid(self) -> int | None:
+        """Process of one of the replicas; None where there is none: asking would start one."""
+        if not (await self._board.of(self._name)).get("running"):
+            return None
         state = await self._handle.status.remote()
         return int(state["pid"])
 
@@ -247,6 +249,7 @@ class ServeEncoder:
             "message": replica["message"] or "",
             "waiting_samples": replica["waiting"],
             "device": replica["device"],
+            "batch_size": replica["batch_size"],
             "forward_cpu_s": replica["forward_cpu_s"],
         }
 

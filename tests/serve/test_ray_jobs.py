@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from ray import serve
 
 from rs_embed_core import Embedding, get_embeddings_batch
 from rs_embed_core.errors import Unavailable, UnknownModel
@@ -82,8 +83,6 @@ def test_a_program_of_its_own(service: Serving) -> None:
 @pytest.mark.parametrize("output", ["pooled", "grid"])
 async def test_the_router_s_own_methods(service: Serving, output: str) -> None:
     """What ``HandleTransport`` does not use: one embedding as a value."""
-    from ray import serve
-
     request = {"model": "mosaiks", "spatial": places(1)[0].to_dict(), "output": output}
     handle = serve.get_app_handle(service.settings.name)
     first, second = await asyncio.gather(handle.embed.remote(request), handle.embed.remote(request))

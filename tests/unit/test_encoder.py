@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rs_embed_core.card import ModelCard, Selection
+from rs_embed_core.checkpoints import Checkpoints
+from rs_embed_core.encoder import Encoder, resolve_device
+from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory, Unsupported
+from rs_embed_core.plan import recipe
+from rs_embed_core.prepare import example
+from rs_embed_core.registry import get_card, list_models, register_model
+from rs_embed_core.sample import Batch, View, join
+from rs_embed_core.specs.request import Ask
+from rs_embed_core.tiling import TileLayout
+from rs_embed_core.tokens import TokenBlock, Tokens
+from tests.parity.golden import cases, load_case
+from tests.parity.published import publish
+from tests.unit.small_cards import averages_card, failing_card, registered
+
+QUICK = {"galileo": (("image_size", 32), ("n_frames", 2))}
+SMALL = {"dofa": "tiny_native", "galileo": "real_nano", "remoteclip": "tiny_vit_resize"}
+
+
+class Small(Encoder):
+    """An encoder that tells what it was made of."""
+
+    def __init__(self, card: ModelCard, root: Path | None, **how: object) -> None:
+        checkpoints = Checkpoints(root, offline=True)
+        super().__init__(card, card.default_variant, checkpoints=checkpoints, **{"device": "cpu", **how})
+        self.card, self.root = card, root
+
+
+def encoder(card: ModelCard, root: Path | None = None, **how: object) -> Small:
+    return Small(card, root, **how)
+
+
+def quick(card: ModelCard) -> Ask:
+    return Ask(card.id, model_config=QUICK.get(card.id, ()))
+
+
+def batch_of(ask: Ask, count: int, **view: object) -> tuple[Batch, Selection]:
+    """Samples that differ in their pixels."""
+    one = example(ask)
+    image = one.arrays["image"]
+    if ask.model == "mosaiks":
+        image = image[..., :64, :48]  # takes any shape
+    rng = np.random.default_rng(3)
+    images = [image * rng.uniform(0.5, 1.5, (1,) * image.ndim).astype(np.float32) for _ in range(count)]
+    batches = [replace(one, arrays={**one.arrays, "image": image}, views=(View(**view),)) for image in images]
+    return join(batches), recipe(ask).selection
+
+
+# --- every model -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=list_models())
+def small(request, tmp_path_factory):
+    """Every model at a size that a test can afford: published small weights, or as it is."""
+    model = request.param
+    if not any(variant.weights for variant in get_card(model)[0].variants.values()):
+        yield encoder(get_card(model)[0])
+        return
+    if model not in SMALL:
+        pytest.skip("no small published weights")
+    assert SMALL[model] in cases(model)
+    root = tmp_path_factory.mktemp(model)
+    with registered(publish(load_case(model, SMALL[model]), root)) as card:
+        yield encoder(card, root)
+
+
+@pytest.mark.parametrize("output", ["pooled", "grid", "window"])
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_a_batch_is_its_samples_one_by_one(small, output, pooling):
+    view = {"window": (0.2, 0.6, 0, 1), "head": False} if output == "window" else {"output": output}
+    batch, selection = batch_of(quick(small.card), 4, pooling=pooling, **view)
+    together, _ = small.forward(batch, selection)
+    alone = [small.forward(batch.take(i, i + 1), selection)[0][0] for i in range(4)]
+    scale = max(float(np.abs(token.data).max()) for token in alone)
+    for ours, expected in zip(together, alone, strict=True):
+        assert ours.data.dtype == np.float32
+        assert ours.cells == expected.cells
+        np.testing.assert_allclose(ours.data, expected.data, rtol=0, atol=1e-5 * scale)
+    assert len({token.data.tobytes() for token in alone}) == 4
+
+
+def test_bfloat16_runs_and_is_close(small):
+    batch, selection = batch_of(quick(small.card), 2)
+    exact, info = small.forward(batch, selection)
+    rough, how = encoder(small.card, small.root, precision="bfloat16").forward(batch, selection)
+    assert (info.precision, how.precision) == ("float32", "bfloat16")
+    for ours, expected in zip(rough, exact, strict=True):
+        assert ours.data.dtype == np.float32
+        assert 0 < np.abs(ours.data - expected.data).max() < 0.1 * np.abs(expected.data).max()
+
+
+def test_what_computed_a_result_is_told(small):
+    batch, selection = batch_of(quick(small.card), 1)
+    _, info = small.forward(batch, selection)
+    assert info.device == "cpu"
+    assert dict(info.versions).keys() == {"rs-embed-serve", "torch", "numpy"}
+    weights = small.card.variants[small.card.default_variant].weights
+    assert (info.checkpoint is None) == (weights is None)
+    if weights is not None:
+        assert (info.checkpoint.repo, info.checkpoint.file) == (weights.repo, weights.file)
+        assert len(info.checkpoint.sha256) == 64
+        with pytest.raises(CheckpointError, match=weights.file):
+            encoder(small.card, small.root / "elsewhere").forward(batch, selection)
+
+
+# --- views -------------------------------------------------------------------------------------------------
+
+
+def test_every_view_by_hand():
+    """Sixteen cells of 8 x 8 equal pixels, numbered row by row; the own vector is the largest pixel."""
+    cells = np.arange(16, dtype=np.float32).reshape(4, 4)
+    image = np.kron(cells, np.ones((8, 8), np.float32))[None, None]
+    layout = TileLayout.of(56, 56, 32)  # tiles from 0 and 24; the second owns from 28, and keeps 3 of its cells
+    views = {
+        View(): 15,
+        View(head=False): 7.5,
+        View(pooling="max"): 15,
+        View(window=(0, 0.5, 0, 0.5), head=False): 2.5,
+        View(window=(0, 0.5, 0, 0.5), head=True): 15,
+        View(window=(0, 0.5, 0, 0.5), head=False, pooling="max"): 5,
+        View("grid"): cells,
+        View("grid", window=(0.3, 0.5, 0, 0.3)): cells[1:2, 0:2],
+        View("grid", tile=(layout, 0)): cells,
+        View("grid", tile=(layout, 3)): cells[1:, 1:],
+    }
+    with registered(averages_card()) as card:
+        batch = Batch({"image": np.repeat(image, len(views), axis=0)}, (), tuple(views))
+        tokens, _ = encoder(card).forward(batch, recipe(Ask("mosaiks")).selection)
+    for token, expected in zip(tokens, views.values(), strict=True):
+        np.testing.assert_allclose(token.data[0], expected, rtol=1e-6)
+        assert token.cells == (4, 4)
+
+
+def test_tokens_travel_packed():
+    even = [Tokens(np.full(3, i, np.float32), (4, 4)) for i in range(3)]
+    odd = [Tokens(np.full((2, i + 1, 1), i, np.float32), (i, 4)) for i in range(3)]
+    assert isinstance(TokenBlock.pack(even).data, np.ndarray)
+    for tokens in (even, odd):
+        for back, token in zip(TokenBlock.pack(tokens).unpack(), tokens, strict=True):
+            np.testing.assert_array_equal(back.data, token.data)
+            assert back.cells == token.cells
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "says"),
+    [
+        ("memory", OutOfMemory, "mosaiks ran out of memory on cpu with 3 samples"),
+        ("runtime", ForwardError, r"mosaiks failed on 3 samples \(image \(3, 2, 64, 48\)\): the kernel gave up"),
+        ("value", InvalidInput, r"mosaiks does not take 3 samples .*: the image is too small"),
+        ("nan", ForwardError, "not finite"),
+        ("inf", ForwardError, "not finite"),
+    ],
+)
+def test_a_network_that_fails_says_which_and_on_what(how, error, says):
+    with registered(failing_card(how)) as card:
+        batch, selection = batch_of(Ask("mosaiks"), 3)
+        with pytest.raises(error, match=says) as caught:
+            encoder(card).forward(batch, selection)
+    assert type(caught.value) is error
+    assert caught.value.hint or how == "runtime"
+
+
+def test_a_value_that_is_not_finite_is_found_in_a_grid_too():
+    with registered(failing_card("nan")) as card:
+        batch, selection = batch_of(Ask("mosaiks"), 2, output="grid")
+        with pytest.raises(ForwardError, match="not finite"):
+            encoder(card).forward(batch, selection)
+
+
+def test_too_small_an_image_is_the_caller_s_affair():
+    ask = Ask("mosaiks", model_config=(("kernel_size", 5),))
+    batch, selection = batch_of(ask, 1)
+    batch = replace(batch, arrays={"image": batch.arrays["image"][..., :4]})
+    with pytest.raises(InvalidInput, match="at least 5 px"):
+        encoder(get_card("mosaiks")[0]).forward(batch, selection)
+
+
+# --- devices, precision, networks --------------------------------------------------------------------------
+
+
+def test_auto_takes_the_best_device_there_is():
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert resolve_device("auto").type == best
+    assert encoder(get_card("mosaiks")[0], device="auto").device == best
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "mps:7"])
+def test_a_device_that_is_not_here_is_refused(device):
+    with pytest.raises(Unsupported, match="auto, cpu, cuda or mps") as caught:
+        encoder(get_card("mosaiks")[0], device=device)
+    assert repr(device) in str(caught.value)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(Unsupported, match="bfloat16") as caught:
+        encoder(get_card("mosaiks")[0], precision="float8")
+    assert "'float8'" in str(caught.value)
+
+
+def test_arrays_that_may_not_be_written_are_taken():
+    card, _ = get_card("mosaiks")
+    batch, selection = batch_of(Ask("mosaiks"), 2)
+    frozen = batch.arrays["image"].copy()
+    frozen.flags.writeable = False
+    shared = replace(batch, arrays={"image": frozen})
+    turned = replace(batch, arrays={"image": np.asfortranarray(frozen)})
+    model = encoder(card)
+    expected = model.forward(batch, selection)[0][1].data
+    for other in (shared, turned):
+        np.testing.assert_array_equal(model.forward(other, selection)[0][1].data, expected)
+
+
+def test_networks_are_kept_but_not_without_end():
+    model = encoder(get_card("mosaiks")[0])
+    pairs = [batch_of(Ask("mosaiks", model_config=(("seed", seed), ("features", 8))), 1) for seed in range(6)]
+    first = model.load(pairs[0][1], pairs[0][0])
+    for batch, selection in pairs[1:4]:
+        model.load(selection, batch)
+    assert model.load(pairs[0][1], pairs[0][0]) is first  # four are kept, and this is now the newest
+    second = model.load(pairs[1][1], pairs[1][0])
+    for batch, selection in (pairs[4], pairs[0], pairs[1]):
+        model.load(selection, batch)
+    assert model.load(pairs[0][1], pairs[0][0]) is first
+    assert model.load(pairs[1][1], pairs[1][0]) is second
+    for batch, selection in pairs[2:6]:
+        model.load(selection, batch)
+    again = model.load(pairs[0][1], pairs[0][0])
+    assert again is not first
+    assert torch.equal(again.network.weights, first.network.weights)
+
+
+def test_options_reach_the_constructor_or_the_forward():
+    card, _ = get_card("galileo")
+    selection = recipe(Ask("galileo", model_config=(("patch_size", 4), ("n_frames", 2)))).selection
+    assert card.build_arguments(selection, {}) == {"dim": 128, "depth": 4, "heads": 8}
+    assert card.params(selection) == (("patch_size", 4), ("exit_norm", True))
+    card, _ = get_card("mosaiks")
+    selection = recipe(Ask("mosaiks", model_config=(("bias", -2), ("seed", 3)))).selection
+    assert card.params(selection) == ()
+    assert card.build_arguments(selection, {"image": (7, 64, 64)}) == {
+        "in_channels": 7, "cell_px": 8, "features": 512, "kernel_size": 3, "bias": -2.0, "seed": 3,
+    }  # fmt: skip
+
+
+def test_a_card_that_replaces_another_is_used_at_once():
+    with registered(averages_card()) as card:
+        assert get_card("mosaiks")[0] is card
+        register_model(replace(card, title="again"))
+        assert get_card("mosaiks")[0].title == "again"
+    assert get_card("mosaiks")[0].title.startswith("MOSAIKS")
