@@ -60,12 +60,11 @@ class Checkpoints:
 
     def _from_hub(self, weights: HubFile) -> tuple[Path, str]:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - a provider's SDK, slow to import
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
         try:
             commit = self._commit(weights)
             path = Path(hf_hub_download(weights.repo, weights.file, revision=commit, local_files_only=self.offline))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except Exception as error:  # the Hub's client raises its transport's errors as well as its own
             msg = f"the weights {weights.repo}/{weights.file} (revision {weights.revision}) are not here."
             where = "checkpoints.root" if self.root is None else str(self.root)
             hint = (

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.config import BackpressureConfig
 
 from serve_app.deployments.encoder import EncoderReplica
 from serve_app.deployments.ingress import RouterReplica, ThisReplica, limits
@@ -16,6 +17,7 @@ from serve_app.http.app import build_http
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
+_RETRY_AFTER_S = 5
 _GROUPS_ADMITTED = 6  # two lanes of a request and a few of its neighbours; more would only queue in the replica
 
 
@@ -45,6 +47,7 @@ def build(settings: ServiceSettings) -> Application:
         num_replicas=settings.http.routers,
         max_ongoing_requests=settings.http.max_ongoing_requests,
         max_queued_requests=settings.http.max_queued_requests,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=_RETRY_AFTER_S),
         ray_actor_options=_router_resources(settings),
         health_check_period_s=5,
     )

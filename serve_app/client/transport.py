@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 from urllib.parse import quote
 
-import httpx
+import httpx2
 
 from rs_embed_core.errors import DeadlineExceeded, JSONValue, Unavailable
 from serve_app.client.calls import response_error
@@ -56,15 +56,15 @@ class HttpTransport:
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = base_url.rstrip("/")
-        self._http = httpx.AsyncClient(base_url=self._url, headers=headers, transport=transport)
+        self._http = httpx2.AsyncClient(base_url=self._url, headers=headers, transport=transport)
 
     async def rows(self, job: Job) -> AsyncGenerator[list[Row]]:
         """See ``Transport``."""
         silence = (job.timeout_s or 0.0) + _SILENCE_S
-        timeout = httpx.Timeout(silence, connect=_CONNECT_S)
+        timeout = httpx2.Timeout(silence, connect=_CONNECT_S)
         asked = self._http.stream(
             "POST", "/v1/embeddings", json=encode_job(job), headers={"Accept": ARROW}, timeout=timeout
         )
@@ -107,7 +107,7 @@ class HttpTransport:
             raise response_error(response.status_code, body, response.headers.get("Retry-After"))
         return body
 
-    async def _check(self, response: httpx.Response, media_type: str) -> None:
+    async def _check(self, response: httpx2.Response, media_type: str) -> None:
         """Refuse anything but a result of the media type.
 
         Raises:
@@ -124,25 +124,25 @@ class HttpTransport:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """The errors of httpx as ours."""
+        """The errors of httpx2 as ours."""
         try:
             yield
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             msg = f"{self._url!r} is not the address of a service: {error}"
             raise Unavailable(msg, hint="Give one such as http://127.0.0.1:8000.", retryable=False) from error
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             msg = f"no service answers at {self._url}."
             hint = "Start one with rs-embed serve, or correct the address."
             raise Unavailable(msg, hint=hint, code="unreachable") from error
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             msg = f"{self._url} was silent for too long."
             raise DeadlineExceeded(msg, hint="Raise timeout_s or send fewer ROIs.") from error
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             msg = f"the connection to {self._url} was lost: {str(error) or type(error).__name__}."
             raise Unavailable(msg, code="connection_lost") from error
 
 
-def _json_of(response: httpx.Response) -> object:
+def _json_of(response: httpx2.Response) -> object:
     try:
         body: object = response.json()
     except ValueError:
@@ -186,7 +186,7 @@ class _Body(io.RawIOBase):
         self._waiting = asyncio.run_coroutine_threadsafe(self._piece(), self._loop)
         try:
             return self._waiting.result()
-        except (httpx.HTTPError, httpx.StreamError, concurrent.futures.CancelledError) as error:
+        except (httpx2.HTTPError, httpx2.StreamError, concurrent.futures.CancelledError) as error:
             raise ConnectionError(str(error)) from error  # the decoder says how many rows it had by then
 
     async def _piece(self) -> bytes:

@@ -26,4 +26,4 @@ def read_settings(config: str | None = None, *, flags: Mapping[str, object] | No
     except ValidationError as error:
         mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()]
         msg = f"the settings are wrong: {'; '.join(mistakes)}."
-        raise InvalidRequest(msg, hint="docs/configuration.md lists all settings.") from error
+        raise InvalidRequest(msg, hint="docs/reference/settings.md lists all settings.") from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from serve_app.settings import ServiceSettings
 
 _EXAMPLES = ("rs-embed doctor", "rs-embed doctor --url http://127.0.0.1:8000", "rs-embed doctor --json")
-_PACKAGES = ("rs-embed-serve", "ray", "torch", "numpy", "pyarrow", "xarray", "httpx")
+_PACKAGES = ("rs-embed-serve", "ray", "torch", "numpy", "pyarrow", "xarray", "httpx2")
 _RAY = "2.60."  # serve_app uses names of Ray Serve that other releases may not have
 _PYTHON = (3, 12)
 _STORE_MB = 200  # the smallest object store that the service starts with

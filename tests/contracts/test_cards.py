@@ -135,8 +135,8 @@ def _outside(entry: dict) -> Iterator[OptionValue]:
 
 @every_card
 def test_an_unknown_key_is_refused_with_the_known_ones(card):
-    with pytest.raises(UnknownOption, match="varaint") as caught:
-        card.select(Ask(card.id, model_config=(("varaint", "base"),)))
+    with pytest.raises(UnknownOption, match="shape_of") as caught:
+        card.select(Ask(card.id, model_config=(("shape_of", "base"),)))
     assert caught.value.context["known"] == ["variant", *(option.name for option in card.options)]
     assert all(name in str(caught.value) for name in [*card.variants, *(option.name for option in card.options)])
     for field in ("variant", "modality"):

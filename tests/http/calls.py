@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-import httpx
+import httpx2
 
 from rs_embed_core.errors import RSEmbedError
 from serve_app.http.app import build_http
@@ -24,22 +24,22 @@ def many(*spatials: object, **fields: object) -> dict[str, object]:
     return {"model": "dofa", "spatials": list(spatials), **fields}
 
 
-def client_of(service: FakeService, **options: object) -> httpx.AsyncClient:
+def client_of(service: FakeService, **options: object) -> httpx2.AsyncClient:
     app = build_http(service, LIMITS, **options)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test")
 
 
-async def post(service: FakeService, body: object, accept: str = JSON, **headers: str) -> httpx.Response:
+async def post(service: FakeService, body: object, accept: str = JSON, **headers: str) -> httpx2.Response:
     async with client_of(service) as client:
         return await client.post("/v1/embeddings", json=body, headers={"accept": accept, **headers})
 
 
-async def get(path: str, service: FakeService | None = None, **headers: str) -> httpx.Response:
+async def get(path: str, service: FakeService | None = None, **headers: str) -> httpx2.Response:
     async with client_of(service or FakeService()) as client:
         return await client.get(path, headers=headers)
 
 
-def problem_of(response: httpx.Response, status: int, cls: type[RSEmbedError]) -> dict[str, object]:
+def problem_of(response: httpx2.Response, status: int, cls: type[RSEmbedError]) -> dict[str, object]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == PROBLEM_JSON
     problem = response.json()
@@ -49,7 +49,7 @@ def problem_of(response: httpx.Response, status: int, cls: type[RSEmbedError]) -
     return problem
 
 
-def rows_of(response: httpx.Response) -> list[Row]:
+def rows_of(response: httpx2.Response) -> list[Row]:
     assert response.status_code == 200
     assert response.headers["content-type"] == ARROW
     return [row for rows in read_arrow(io.BytesIO(response.content)) for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 
 from rs_embed_core.errors import (
@@ -19,7 +19,7 @@ from tests.http.calls import ONE, POINT, client_of, get, many, post, problem_of
 from tests.http.fake_service import FakeService
 
 
-async def _send(content: bytes | AsyncIterator[bytes], **headers: str) -> httpx.Response:
+async def _send(content: bytes | AsyncIterator[bytes], **headers: str) -> httpx2.Response:
     async with client_of(FakeService()) as client:
         return await client.post("/v1/embeddings", content=content, headers=headers)
 

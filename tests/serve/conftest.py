@@ -55,12 +55,7 @@ def service(weights: Path) -> Iterator[Serving]:
         with serving(settings, num_cpus=_CPUS) as running:
             yield running
             processes = psutil.Process().children(recursive=True)
-        import time, sys
-        _, alive = psutil.wait_procs(processes, 3)
-        t=time.time()
-        print("ALIVE", [(p.pid, p.cmdline()[:3] if p.is_running() else None, p.status() if p.is_running() else None) for p in alive], file=sys.stderr)
         _, alive = psutil.wait_procs(processes, _PATIENCE_S)
-        print("AFTER", time.time()-t, alive, file=sys.stderr)
     assert not alive
 
 

@@ -41,6 +41,7 @@ from rs_embed_core.errors import (
     Unsupported,
 )
 from rs_embed_core.providers import get_provider, provider_names
+from rs_embed_core.weights import HubFile
 from tests.unit.small_cards import averages_card, failing_card, registered
 
 PLACE = PointBuffer(11.5, 48.1, 320)
@@ -152,8 +153,9 @@ def test_a_batch_is_in_order_and_equal_to_single_calls(output, prep):
 
 
 def test_real_models_agree_in_batches_too():
-    together = get_embeddings_batch("mosaiks", spatials=ROIS, device="cpu")
-    for ours, roi in zip(together, ROIS, strict=True):
+    rois = [PLACE, ROIS[2], ROIS[3], ROIS[6]]  # of two shapes, mixed
+    together = get_embeddings_batch("mosaiks", spatials=rois, device="cpu")
+    for ours, roi in zip(together, rois, strict=True):
         expected = embed(roi)
         np.testing.assert_allclose(ours.data, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -231,18 +233,13 @@ def test_the_default_backend_is_configured():
 @pytest.mark.usefixtures("defaults")
 def test_missing_weights_say_where_to_put_them(tmp_path: Path):
     configure(checkpoints_root=tmp_path, offline=True)
+    register_provider("flat", Flat(2000))
     card = replace(averages_card(), id="galileo")
-    weights = replace(averages_card().variants["gaussian"], weights=_no_such_file())
+    weights = replace(averages_card().variants["gaussian"], weights=HubFile("nobody/nothing", "model.pt", "main"))
     with registered(replace(card, variants={"gaussian": weights})), pytest.raises(CheckpointError) as caught:
         get_embeddings_batch("galileo", spatials=ROIS[:2], sensor=SensorSpec("ANY", ("VV", "VH")), backend="flat")
     assert f"{tmp_path}/nobody/nothing/model.pt" in str(caught.value)
     assert caught.value.context["index"] == 0
-
-
-def _no_such_file():
-    from rs_embed_core.weights import HubFile
-
-    return HubFile("nobody/nothing", "model.pt", revision="main")
 
 
 # --- one's own pixels: what is refused ---------------------------------------------------------------------

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401 - registers the accessor
+import xarray as xr
+from rasterio.transform import Affine
+
+from rs_embed_core import BBox, PointBuffer, UserData
+from rs_embed_core.errors import InvalidInput, InvalidRequest
+from tests.unit.own_pixels import BANDS, PLACE, S2, SUMMER, TRANSFORM, assert_same, embed, pixels
+
+# --- where the pixels are ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "scale_m"),
+    [
+        ({}, 10),  # the model's own
+        ({"scale_m": 20}, 20),
+        ({"crs": "EPSG:32632", "transform": TRANSFORM}, 10),
+        ({"crs": "EPSG:32632", "transform": (30, 0, 0, 0, -30, 0)}, 30),
+        ({"crs": "EPSG:4326", "transform": (1e-4, 0, 11, 0, -1e-4, 48)}, 11.1319),
+        ({"crs": "EPSG:4326", "transform": (1e-4, 0, 11, 0, -1e-4, 48), "scale_m": 10}, 10),
+        ({"spatial": PointBuffer(11, 48, 640)}, 20),
+    ],
+)
+def test_the_pixel_size_is_in_metres(more, scale_m):
+    assert embed(pixels(10), **more).meta["sensor"]["scale_m"] == pytest.approx(scale_m, rel=1e-4)
+
+
+def test_crs_and_transform_are_kept_in_the_grid():
+    ours = embed(pixels(10), grid=True, crs="EPSG:32632", transform=TRANSFORM)
+    assert ours.data.shape == (512, 6, 8)
+    assert ours.meta["transform"] == [80, 0, 600_000, 0, -80, 5_300_000]
+    assert ours.data.x.to_numpy().tolist() == [600_040 + 80 * i for i in range(8)]
+    assert ours.data.y.to_numpy().tolist() == [5_299_960 - 80 * i for i in range(6)]
+    assert ours.data.rio.crs.to_epsg() == 32632
+
+
+def test_an_roi_is_spanned_by_its_pixels():
+    ours = embed(pixels(10), grid=True, spatial=BBox(0, 0, 0.01, 0.01))
+    west, south, east, north = ours.data.rio.bounds()
+    assert (west, south) == pytest.approx((0, 0), abs=1e-6)
+    assert (east, north) == pytest.approx((1113.195, 1113.195), abs=0.01)
+    assert ours.meta["roi"] == BBox(0, 0, 0.01, 0.01).to_dict()
+
+
+# --- xarray ------------------------------------------------------------------------------------------------
+
+
+def cube(*, crs: str | None = "EPSG:32632", names: tuple[str, str, str] = ("band", "y", "x")) -> xr.DataArray:
+    """The pixels with the coordinates of their centres, north up."""
+    a, _, c, _, e, f = TRANSFORM
+    x, y = c + a * (np.arange(64) + 0.5), f + e * (np.arange(48) + 0.5)
+    out = xr.DataArray(pixels(10), dims=names, coords={names[0]: list(BANDS), names[1]: y, names[2]: x})
+    return out.rio.write_crs(crs) if crs else out
+
+
+def test_a_data_array_brings_its_bands_and_its_place():
+    ours = embed(cube(), grid=True)
+    assert_same(ours, embed(pixels(10), grid=True))
+    assert ours.meta["crs"] == "EPSG:32632"
+    assert ours.meta["transform"] == [80, 0, 600_000, 0, -80, 5_300_000]
+    assert ours.meta["sensor"]["bands"] == list(BANDS)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda a: a.isel(y=slice(None, None, -1)),  # rows from the south
+        lambda a: a.isel(x=slice(None, None, -1)),
+        lambda a: a.isel(y=slice(None, None, -1), x=slice(None, None, -1)),
+        lambda a: a.transpose("y", "x", "band"),
+        lambda a: a.expand_dims("time"),
+        lambda a: a.transpose("y", "x", "band").expand_dims("t", -1),
+        lambda a: a.rename(band="Channel", y="Y", x="X"),
+    ],
+)
+def test_a_data_array_may_lie_any_way(turn):
+    array = cube()
+    ours = embed(turn(array), grid=True)
+    assert_same(ours, embed(array, grid=True))
+    np.testing.assert_allclose(ours.data.x, embed(array, grid=True).data.x)
+    np.testing.assert_allclose(ours.data.y, embed(array, grid=True).data.y)
+
+
+def test_degrees_are_a_place_too():
+    array = cube(crs=None, names=("band", "latitude", "longitude"))
+    array = array.assign_coords(latitude=48 - 1e-4 * np.arange(48), longitude=11 + 1e-4 * np.arange(64))
+    ours = embed(array.rio.set_spatial_dims("longitude", "latitude").rio.write_crs("EPSG:4326"), grid=True)
+    assert ours.meta["crs"] == "EPSG:4326"
+    assert ours.data.y.to_numpy()[0] == pytest.approx(48 - 3.5e-4)
+
+
+def test_what_is_said_wins_over_what_is_found():
+    given = embed(cube(), grid=True, crs="EPSG:32633", transform=TRANSFORM, bands=[f"X{i}" for i in range(10)])
+    assert given.meta["crs"] == "EPSG:32633"
+    assert given.meta["sensor"]["bands"][0] == "X0"
+    placed = embed(cube(crs=None), grid=True, spatial=PLACE)
+    assert placed.meta["crs"] == "EPSG:3857"
+    assert not embed(cube(crs=None), grid=True).data.coords
+
+
+@pytest.mark.parametrize("dims", [("band", "x", "y"), ("band", "row", "column"), ("z", "y", "x"), ("y", "x")])
+def test_dims_that_say_nothing_are_refused(dims):
+    data = pixels(10) if len(dims) == 3 else pixels(10)[0]
+    with pytest.raises(InvalidInput, match="y before x"):
+        embed(xr.DataArray(data, dims=dims))
+
+
+# --- rasters -----------------------------------------------------------------------------------------------
+
+
+def raster(path: Path, data: np.ndarray, transform: tuple[float, ...] | None = TRANSFORM, **profile: object) -> Path:
+    place = {} if transform is None else {"crs": "EPSG:32632", "transform": Affine(*transform)}
+    count, height, width = data.shape
+    shape = {"count": count, "height": height, "width": width, "dtype": data.dtype.name}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **place, **profile) as file:
+        file.write(data)
+        for index, band in enumerate(BANDS[:count], start=1):
+            file.set_band_description(index, band)
+    return path
+
+
+def test_a_raster_brings_its_bands_and_its_place(tmp_path):
+    ours = embed(UserData.from_raster(raster(tmp_path / "s2.tif", pixels(10)), S2, temporal=SUMMER), grid=True)
+    expected = embed(cube(), grid=True, temporal=SUMMER)
+    assert_same(ours, expected)
+    xr.testing.assert_allclose(ours.data, expected.data)
+    assert ours.meta["transform"] == expected.meta["transform"]
+    assert ours.meta["sensor"] == expected.meta["sensor"]
+    own = UserData.from_raster(tmp_path / "s2.tif", S2, bands=tuple(f"X{i}" for i in range(10)))
+    assert own.bands == tuple(f"X{i}" for i in range(10))
+
+
+def test_what_a_raster_says_is_missing_is_missing(tmp_path):
+    data = pixels(10)
+    data[:, 3, 4] = data[0, 7, 7] = 65535
+    own = UserData.from_raster(raster(tmp_path / "s2.tif", data, nodata=65535), S2)
+    assert np.isnan(own.data[:, 3, 4]).all()
+    assert np.isnan(own.data).sum() == 11
+    assert "2 of 3072 pixels" in embed(own).meta["notices"][-1]["text"]
+    plain = UserData.from_raster(raster(tmp_path / "full.tif", pixels(10), nodata=65535), S2)
+    assert plain.data.dtype == np.uint16  # nothing is missing, so nothing is changed
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_raster_of_no_place_or_of_a_turned_one(tmp_path):
+    own = UserData.from_raster(raster(tmp_path / "plain.tif", pixels(10), transform=None), S2)
+    assert (own.crs, own.transform) == (None, None)
+    with pytest.raises(InvalidRequest, match="warp"):
+        UserData.from_raster(raster(tmp_path / "turned.tif", pixels(10), (10, 1, 0, 1, -10, 0)), S2)
