@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rs_embed_core.embedding import Embedding
+    from rs_embed_core.engine import configure
     from rs_embed_core.errors import ModelError, ProviderError, RSEmbedError, SpecError
-    from rs_embed_core.local import (
-        configure,
-        get_embedding,
+    from rs_embed_core.from_data import (
         get_embedding_from_data,
-        get_embeddings_batch,
         get_embeddings_batch_from_data,
         list_models_for_data,
     )
+    from rs_embed_core.local import get_embedding, get_embeddings_batch
     from rs_embed_core.providers import register_provider
     from rs_embed_core.registry import describe_model, list_models, register_model
     from rs_embed_core.specs.data import UserData
@@ -41,20 +40,42 @@ _HOMES = {
     "SpecError": "errors",
     "TemporalSpec": "specs.temporal",
     "UserData": "specs.data",
-    "configure": "local",
+    "configure": "engine",
     "describe_model": "registry",
     "get_embedding": "local",
-    "get_embedding_from_data": "local",
+    "get_embedding_from_data": "from_data",
     "get_embeddings_batch": "local",
-    "get_embeddings_batch_from_data": "local",
+    "get_embeddings_batch_from_data": "from_data",
     "list_models": "registry",
-    "list_models_for_data": "local",
+    "list_models_for_data": "from_data",
     "register_model": "registry",
     "register_provider": "providers",
 }
 
-__all__ = [  # noqa: PLE0604 - built from the table below it, and TYPE_CHECKING repeats the names for tools
-    *_HOMES
+__all__ = [
+    "BBox",
+    "Embedding",
+    "FetchSpec",
+    "InputPrepSpec",
+    "ModelError",
+    "OutputSpec",
+    "PointBuffer",
+    "ProviderError",
+    "RSEmbedError",
+    "SensorSpec",
+    "SpecError",
+    "TemporalSpec",
+    "UserData",
+    "configure",
+    "describe_model",
+    "get_embedding",
+    "get_embedding_from_data",
+    "get_embeddings_batch",
+    "get_embeddings_batch_from_data",
+    "list_models",
+    "list_models_for_data",
+    "register_model",
+    "register_provider",
 ]
 
 

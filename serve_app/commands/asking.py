@@ -164,7 +164,7 @@ def answers(args: argparse.Namespace, spatials: Sequence[Spatial], asking: Askin
 
 def _local(model: str, spatials: Sequence[Spatial], asking: Asking) -> Iterator[StreamItem]:
     """Yield results of this process; it stops at the first ROI that fails."""
-    from rs_embed_core.local import configure, get_embeddings_batch  # noqa: PLC0415 - torch: only here
+    from rs_embed_core import configure, get_embeddings_batch  # noqa: PLC0415 - torch: only here
     from serve_app.client import StreamItem  # noqa: PLC0415 - --help needs no HTTP
 
     settings = read_settings()
