@@ -9,8 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from rs_embed_core.errors import ProviderError, RSEmbedError
 from rs_embed_core.fetch import fetch
@@ -19,6 +19,7 @@ from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.providers import get_provider, register_provider
 from rs_embed_core.providers.synthetic import SyntheticProvider
 from rs_embed_core.sample import Sample, collate, group_by_signature
+from serve_app.deployments.crew import Crew
 from serve_app.settings import FetchSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Item, Payload, Slot
 
@@ -35,12 +36,17 @@ class _Done:
 
 
 class _Mailbox:
-    """What threads have done, for one coroutine to take. It is woken once per block, not once per ROI."""
+    """What threads have done, for one coroutine to take. It is woken once per block, not once per ROI.
+
+    Attributes:
+        wanted: False once nobody will take any more.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.wanted = True
         self._loop = loop
         self._done: deque[_Done] = deque()
-        self._wanted = 1
+        self._needed = 1
         self._count = threading.Lock()  # two threads at once would both see one more than wanted and wake nobody
         self._enough = asyncio.Event()
 
@@ -48,7 +54,7 @@ class _Mailbox:
         """Called in a thread."""
         with self._count:
             self._done.append(done)
-            enough = len(self._done) == self._wanted
+            enough = len(self._done) == self._needed
         if enough:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._enough.set)
@@ -62,7 +68,7 @@ class _Mailbox:
         return [self._done.popleft() for _ in range(min(most, len(self._done)))]
 
     async def _wait(self, wanted: int) -> None:
-        self._wanted = wanted
+        self._needed = wanted
         self._enough.clear()
         while len(self._done) < wanted:  # looked at after the wish is made: a thread sees one or the other
             await self._enough.wait()
@@ -72,23 +78,19 @@ class _Mailbox:
 class Fetcher:
     """Reads and prepares spans of ROIs and hands them over in packed blocks as they are ready.
 
-    Providers block, so reads run in this actor's own threads; the number of threads bounds the reads under way.
+    Providers block, so reads run in this actor's own threads; ``concurrency`` bounds the reads under way.
     """
 
     def __init__(self, settings: FetchSettings, providers: ProviderSettings) -> None:
         self._settings = settings
         self._default = providers.default
         register_provider("synthetic", SyntheticProvider(delay_s=providers.synthetic_delay_ms / 1e3))
-        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="fetch")
-        # Preparing is NumPy under the interpreter's lock: threads that take turns spend half the CPU of threads
-        # that contend for it. A chip large enough for that to cost time is cut into tiles by the same thread.
-        self._turn = threading.Lock()
+        self._crew = Crew(settings.concurrency)
 
     async def blocks(self, span: Sequence[Item]) -> AsyncIterator[BlockInfo | Payload]:
         """Yield, for each block, its light half and then its heavy half, until every ROI of the span is in one."""
-        todo, mailbox = deque(span), _Mailbox(asyncio.get_running_loop())
-        for _ in range(min(len(span), self._settings.concurrency)):
-            self._threads.submit(self._work, todo, mailbox)
+        mailbox = _Mailbox(asyncio.get_running_loop())
+        self._crew.do(partial(self._deliver, item, mailbox) for item in span)
         try:
             left = len(span)
             while left:
@@ -98,13 +100,11 @@ class Fetcher:
                 yield info
                 yield payload
         finally:
-            todo.clear()
+            mailbox.wanted = False
 
-    def _work(self, todo: deque[Item], mailbox: _Mailbox) -> None:
-        """Take ROIs of a span one after the other, in a thread."""
-        with contextlib.suppress(IndexError):  # another thread took the last one, or the caller has gone
-            while True:
-                mailbox.put(self._one(todo.popleft()))
+    def _deliver(self, item: Item, mailbox: _Mailbox) -> None:
+        if mailbox.wanted:
+            mailbox.put(self._one(item))
 
     def _one(self, item: Item) -> _Done:
         """Read and prepare one ROI in a thread; its error is its result."""
@@ -114,8 +114,7 @@ class Fetcher:
             started = time.perf_counter()
             chip = fetch(item.plan, provider)
             fetch_ms = 1e3 * (time.perf_counter() - started)
-            with self._turn:
-                prepared = prepare(chip, item.plan)
+            prepared = prepare(chip, item.plan)
         except RSEmbedError as error:
             return _Done(item.index, error=error)
         except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STATUS_AGE_S = 1.0
-_WATCH_S = 2.0
+_WATCH_S = 5.0  # serve.status() costs the router some 20 ms
 _STATUS_TIMEOUT_S = 2.0
 
 _REFETCH = (ObjectLostError, OwnerDiedError)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import threading
+import time
+
+from serve_app.deployments.crew import Crew
+
+
+def _run(crew: Crew, job: object, count: int) -> int:
+    """Do the job ``count`` times; the most that were under way at once."""
+    lock, done = threading.Lock(), threading.Semaphore(0)
+    under_way = [0, 0]
+
+    def counted() -> None:
+        with lock:
+            under_way[0] += 1
+            under_way[1] = max(under_way)
+        job()
+        with lock:
+            under_way[0] -= 1
+        done.release()
+
+    crew.do([counted] * count)
+    for _ in range(count):
+        assert done.acquire(timeout=30)
+    return under_way[1]
+
+
+def _compute() -> None:
+    sum(range(20_000))
+
+
+def _wait() -> None:
+    time.sleep(0.02)
+
+
+def test_jobs_that_wait_get_all_the_threads() -> None:
+    crew = Crew(8)
+    assert _run(crew, _wait, 60) == 8
+    assert crew.wanted == 8
+
+
+def test_jobs_that_compute_need_few_threads() -> None:
+    crew = Crew(64)
+    _run(crew, _compute, 200)
+    assert crew.wanted < 32
+
+
+def test_the_crew_grows_again_when_jobs_wait() -> None:
+    crew = Crew(8)
+    _run(crew, _compute, 50)
+    _run(crew, _wait, 60)
+    assert crew.wanted == 8
+
+
+def test_no_job_is_lost_when_many_are_given_at_once() -> None:
+    crew = Crew(4)
+    for _ in range(20):
+        _run(crew, lambda: None, 50)
