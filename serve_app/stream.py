@@ -20,7 +20,13 @@ import numpy as np
 from pydantic_core import to_json
 
 from rs_embed_core.assemble import combine, describe
-from rs_embed_core.errors import DeadlineExceeded, ProviderError, RSEmbedError
+from rs_embed_core.errors import (
+    CheckpointError,
+    DeadlineExceeded,
+    ProviderError,
+    RSEmbedError,
+    Unavailable,
+)
 from rs_embed_core.plan import plan
 from rs_embed_core.specs.spatial import spatial_from_dict
 from rs_embed_core.tokens import Tokens
@@ -154,8 +160,11 @@ class _Pipeline:
             await work
         except Exception:  # noqa: BLE001 - whatever went wrong, whoever waits must hear of it
             _log.exception("a stage of the pipeline failed")
-            error = RSEmbedError("the service failed inside; the log has the details.")
-            self._rows.put_nowait([Row(i, error=error) for i in range(len(self._job.spatials))])
+            self._end(RSEmbedError("the service failed inside; the log has the details."))
+
+    def _end(self, error: RSEmbedError) -> None:
+        """Give every ROI that has no row yet this error, which ends the job."""
+        self._rows.put_nowait([Row(i, error=error) for i in range(len(self._job.spatials))])
 
     async def _stop(self) -> None:
         tasks = list(self._tasks)
@@ -245,6 +254,8 @@ class _Pipeline:
                 await self._again(items, loss)
             except Lost as loss:
                 await self._retry(group, loss)
+            except (CheckpointError, Unavailable) as error:
+                self._end(error)  # no other group would fare better: do not fetch for them, nor wait again
             except RSEmbedError as error:
                 self._fail(group, error)
             else:

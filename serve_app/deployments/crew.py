@@ -8,9 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 
-_SHARE = 0.5  # of a core that the crew fills before it stops growing; above 0.7 a busy machine makes it creep up
-_MEMORY = 0.2  # weight of the latest job in the running means
+_SHARE = 0.5  # of a core that the crew fills before it stops growing
+_REMEMBERED = 16  # jobs that say what the next are like
 
 type Job = Callable[[], None]
 
@@ -20,7 +21,8 @@ class Crew:
 
     Reading from a provider waits; drawing and preparing compute under the interpreter's lock, where threads that
     contend cost a third to a half more CPU than one that does not. So the crew has as many threads as it takes to
-    fill half a core, measured job by job, between one and ``most``.
+    fill half a core, measured job by job, between one and ``most``. The median of the latest jobs decides: on a
+    busy machine a few jobs are interrupted and look as if they waited, but most are not.
     """
 
     def __init__(self, most: int) -> None:
@@ -30,7 +32,7 @@ class Crew:
         self._todo: deque[Job] = deque()
         self._at_work = 0
         self._wanted = 1
-        self._wall_s = self._cpu_s = 0.0
+        self._ratios: deque[float] = deque(maxlen=_REMEMBERED)  # of wall to CPU time
 
     @property
     def wanted(self) -> int:
@@ -61,9 +63,7 @@ class Crew:
 
     def _learn(self, wall_s: float, cpu_s: float) -> None:
         with self._lock:
-            weight = _MEMORY if self._wall_s else 1.0
-            self._wall_s += weight * (wall_s - self._wall_s)
-            self._cpu_s += weight * (cpu_s - self._cpu_s)
-            worth = _SHARE * self._wall_s / max(self._cpu_s, 1e-6)
+            self._ratios.append(wall_s / max(cpu_s, 1e-6))
+            worth = _SHARE * median(self._ratios)
             self._wanted = max(1, min(self._most, math.ceil(worth)))
             self._hire()

@@ -88,7 +88,7 @@ class Fetcher:
         self._crew = Crew(settings.concurrency)
 
     async def blocks(self, span: Sequence[Item]) -> AsyncIterator[BlockInfo | Payload]:
-        """Yield, for each block, its light half and then its heavy half, until every ROI of the span is in one."""
+        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one."""
         mailbox = _Mailbox(asyncio.get_running_loop())
         self._crew.do(partial(self._deliver, item, mailbox) for item in span)
         try:
@@ -97,8 +97,8 @@ class Fetcher:
                 block = await mailbox.take(min(left, self._settings.block_items), self._settings.linger_ms / 1e3)
                 left -= len(block)
                 info, payload = pack(block)
-                yield info
                 yield payload
+                yield info
         finally:
             mailbox.wanted = False
 

@@ -19,6 +19,7 @@ from ray.exceptions import (
     ObjectLostError,
     OwnerDiedError,
     RayActorError,
+    RayError,
     RayTaskError,
     TaskCancelledError,
 )
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 _STATUS_AGE_S = 1.0
 _WATCH_S = 5.0  # serve.status() costs the router some 20 ms
 _STATUS_TIMEOUT_S = 2.0
+_RETURN_S, _RETURN_STEP_S = 60.0, 0.25  # of a dead fetch actor: longest wait, between looks
 
 _REFETCH = (ObjectLostError, OwnerDiedError)
 _RESEND = (RayActorError, ActorUnavailableError)
@@ -57,6 +59,7 @@ class RayFetchPool:
         self._providers = providers
         self._actors = [self._actor(i) for i in range(settings.actors)]
         self._load = [0] * settings.actors
+        self._returning: dict[int, asyncio.Task[None]] = {}
 
     @property
     def size(self) -> int:
@@ -89,33 +92,59 @@ class RayFetchPool:
             Lost: the actor died; what was not yielded may be sent again.
         """
         generator = None
-        actor = self._load.index(min(self._load))
+        actor = await self._pick()
         self._load[actor] += len(span)
         left = len(span)
         try:
             generator = self._actors[actor].blocks.options(num_returns="streaming").remote(list(span))
             references = aiter(generator)
-            async for reference in references:
-                payload = await anext(references)
-                info: BlockInfo = await reference
+            async for payload in references:
+                # What is read comes second: where it arrived, the payload before it was no dying actor's error.
+                info: BlockInfo = await (await anext(references))
                 left -= len(info.items)
                 self._load[actor] -= len(info.items)
                 yield info, payload
-        except _RESEND as error:
-            self._revive(actor)
-            raise Lost(str(error).splitlines()[0]) from error
-        except (*_REFETCH, StopAsyncIteration) as error:
-            raise Lost(str(error)) from error
+            if left:
+                raise Lost("a fetch actor ended early")
+        except (*_RESEND, StopAsyncIteration) as error:
+            self._miss(actor)
+            raise Lost(f"a fetch actor died: {error}".splitlines()[0]) from error
+        except _REFETCH as error:
+            raise Lost(f"imagery was lost: {error}".splitlines()[0]) from error
         finally:
             self._load[actor] -= left
             if generator is not None and left:
                 with contextlib.suppress(Exception):
                     ray.cancel(generator)
 
-    def _revive(self, actor: int) -> None:
-        """Take a fresh handle: the actor's owner may have died with it."""
-        with contextlib.suppress(Exception):
-            self._actors[actor] = self._actor(actor)
+    async def _pick(self) -> int:
+        """The least loaded actor of those that are up; only where none is, the first to return is waited for.
+
+        Work that is sent to an actor on its way back is lost again at once, and may be sent a few times only.
+        """
+        while len(self._returning) == self.size:
+            await asyncio.wait(self._returning.values(), return_when=asyncio.FIRST_COMPLETED)
+        return min((i for i in range(self.size) if i not in self._returning), key=self._load.__getitem__)
+
+    def _miss(self, actor: int) -> None:
+        """Send nothing to an actor until it is back."""
+        if actor not in self._returning:
+            self._returning[actor] = asyncio.get_running_loop().create_task(self._back(actor))
+
+    async def _back(self, actor: int) -> None:
+        """Return when an actor answers again, or is not expected to."""
+        try:
+            async with asyncio.timeout(_RETURN_S):
+                while True:
+                    with contextlib.suppress(RayError, ValueError):
+                        self._actors[actor] = self._actor(actor)  # a new one where it died with its owner
+                        await self._actors[actor].pid.remote()
+                        return
+                    await asyncio.sleep(_RETURN_STEP_S)
+        except TimeoutError:
+            _log.warning("a fetch actor does not return", extra={"actor": actor})
+        finally:
+            del self._returning[actor]
 
 
 class StatusBoard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-import httpx
+import httpx2
 import numpy as np
 
 from rs_embed_core import Embedding, PointBuffer, TemporalSpec, get_embeddings_batch
@@ -30,16 +30,16 @@ def many(count: int, **fields: object) -> dict[str, object]:
     return {"model": "mosaiks", "spatials": spatials, "temporal": SUMMER.to_dict(), **fields}
 
 
-def post(url: str, body: object, accept: str = JSON, **headers: str) -> httpx.Response:
+def post(url: str, body: object, accept: str = JSON, **headers: str) -> httpx2.Response:
     """POST /v1/embeddings."""
     headers = {"accept": accept, **headers}
-    return httpx.post(f"{url}/v1/embeddings", json=body, headers=headers, timeout=90)
+    return httpx2.post(f"{url}/v1/embeddings", json=body, headers=headers, timeout=90)
 
 
-def post_bytes(url: str, content: bytes, content_type: str = JSON) -> httpx.Response:
+def post_bytes(url: str, content: bytes, content_type: str = JSON) -> httpx2.Response:
     """The same with a body as it is."""
     headers = {"content-type": content_type}
-    return httpx.post(f"{url}/v1/embeddings", content=content, headers=headers, timeout=90)
+    return httpx2.post(f"{url}/v1/embeddings", content=content, headers=headers, timeout=90)
 
 
 def assert_close(ours: Embedding, expected: Embedding) -> None:

@@ -29,7 +29,9 @@ _ARGS: Final = {
 
 def deploy(user_config: Mapping[str, object] | None = None) -> None:
     """Apply the config, with another ``user_config`` of the encoder if one is given; back when it runs."""
-    deployments = [] if user_config is None else [{"name": ENCODER, "user_config": dict(user_config)}]
+    deployments: list[dict[str, object]] = [{"name": "dofa-base", "graceful_shutdown_timeout_s": 1}]
+    if user_config is not None:
+        deployments.append({"name": ENCODER, "user_config": dict(user_config)})
     application = {
         "name": NAME,
         "route_prefix": PREFIX,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -62,12 +62,12 @@ def test_a_request_has_one_id_and_tells_its_timings(service: Serving) -> None:
 
 @pytest.mark.parametrize("path", ["/livez", "/v2/health/live", "/", "/problems/unknown_model", "/docs"])
 def test_what_needs_no_model_answers(service: Serving, path: str) -> None:
-    assert httpx.get(service.url + path, timeout=30).status_code == 200
+    assert httpx2.get(service.url + path, timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/v2/health/ready"])
 def test_readiness_names_the_model_without_weights(service: Serving, path: str) -> None:
-    response = httpx.get(service.url + path, timeout=30)
+    response = httpx2.get(service.url + path, timeout=30)
     assert response.status_code == 503
     models = response.json()["models"]
     states = {name: model["status"] for name, model in models.items()}
@@ -89,6 +89,6 @@ def test_the_catalogue_says_what_is_served(client: EmbeddingClient, handle: Embe
 
 def test_a_prefix_moves_every_route(slow: str) -> None:
     """The second application was built from a Serve config."""
-    assert httpx.get(f"{slow}/livez", timeout=30).status_code == 200
-    assert list(httpx.get(f"{slow}/v1/models/mosaiks", timeout=30).json()["serving"]) == ["gaussian"]
+    assert httpx2.get(f"{slow}/livez", timeout=30).status_code == 200
+    assert list(httpx2.get(f"{slow}/v1/models/mosaiks", timeout=30).json()["serving"]) == ["gaussian"]
     assert len(post(slow, ONE).json()["embedding"]) == 512

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import pytest
 from ray import serve
 
@@ -20,7 +20,7 @@ from tests.serve.calls import ONE, SUMMER, many, places, post
 
 
 def _state(url: str, encoder: str) -> dict[str, object]:
-    return httpx.get(f"{url}/readyz", timeout=30).json()["models"][encoder]
+    return httpx2.get(f"{url}/readyz", timeout=30).json()["models"][encoder]
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def _requests_all_the_time(url: str) -> Iterator[list[Embedding]]:
 
 
 def test_models_may_sleep(slow: str) -> None:
-    ready = httpx.get(f"{slow}/readyz", timeout=30)
+    ready = httpx2.get(f"{slow}/readyz", timeout=30)
     assert ready.status_code == 200
     states = {name: model["status"] for name, model in ready.json()["models"].items()}
     assert states == {"mosaiks-gaussian": "ready", "galileo-tiny": "sleeping", "dofa-base": "sleeping"}
@@ -94,4 +94,4 @@ def test_a_model_whose_constructor_fails_is_called_failed(slow: str) -> None:
     assert "cuda:99" in _state(slow, "galileo-tiny")["message"]
     body = {**ONE, "model": "galileo", "model_config": {"variant": "tiny"}}
     problem_of(post(slow, body), 503, Unavailable)
-    assert httpx.get(f"{slow}/readyz", timeout=30).status_code == 503
+    assert httpx2.get(f"{slow}/readyz", timeout=30).status_code == 503

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import pytest
 
 from rs_embed_core.errors import DeadlineExceeded
@@ -73,7 +73,7 @@ def test_the_deadline_of_the_only_roi_is_a_status(slow: str) -> None:
 def _http(url: str) -> Iterator[None]:
     """A caller who hangs up in the middle of the stream."""
     body = many(_LONG)
-    with httpx.stream("POST", f"{url}/v1/embeddings", json=body, headers={"accept": NDJSON}, timeout=60) as answer:
+    with httpx2.stream("POST", f"{url}/v1/embeddings", json=body, headers={"accept": NDJSON}, timeout=60) as answer:
         assert next(answer.iter_lines())
         yield
 

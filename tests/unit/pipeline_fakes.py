@@ -38,15 +38,15 @@ class LocalFetchers:
         call, self.calls = self.calls, self.calls + 1
         self.under_way |= {item.index for item in span}
         self.peak = max(self.peak, len(self.under_way))
-        info: BlockInfo | None = None
+        payload: Payload | None = None
         sent = 0
         async for part in self._fetcher.blocks(span):
-            if isinstance(part, BlockInfo):
+            if isinstance(part, Payload):
                 if self.lose(call) is not None and sent >= (self.lose(call) or 0):
                     raise Lost("the actor died")
-                info, sent = part, sent + 1
-            elif info is not None:
-                yield info, part
+                payload, sent = part, sent + 1
+            elif payload is not None:
+                yield part, payload
 
 
 @dataclass

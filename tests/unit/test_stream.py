@@ -14,6 +14,8 @@ from rs_embed_core.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ProviderError,
+    RSEmbedError,
+    Unavailable,
     UnknownModel,
     UnknownProvider,
 )
@@ -146,6 +148,21 @@ async def test_missing_weights_are_every_row_s_problem() -> None:
     rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=missing)))
     assert len(rows) == 5
     assert all(isinstance(row.error, CheckpointError) for row in rows)
+
+
+@pytest.mark.parametrize("error", [CheckpointError("not here"), Unavailable("no room")])
+async def test_nothing_more_is_fetched_for_an_encoder_that_cannot_work(error: RSEmbedError) -> None:
+    def fail(call: int) -> None:
+        raise error
+
+    encoder, fetchers = LocalEncoder(fail=fail), LocalFetchers()
+    by = router(fetchers, encoder, window_rois=16)
+    job = Job(ASK, places(300))
+    rows = await collect(job, by)
+    assert sorted(row.index for row in rows) == list(range(300))
+    assert {type(row.error) for row in rows} == {type(error)}
+    assert encoder.calls <= by.route(job).lanes
+    assert len(fetchers.under_way) <= 32
 
 
 async def test_the_deadline_ends_in_rows_not_in_a_hang() -> None:
