@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import serve
 from ray.exceptions import (
+    ActorDiedError,
     ActorUnavailableError,
     ObjectLostError,
     OwnerDiedError,
@@ -135,16 +136,29 @@ class RayFetchPool:
         """Return when an actor answers again, or is not expected to."""
         try:
             async with asyncio.timeout(_RETURN_S):
-                while True:
-                    with contextlib.suppress(RayError, ValueError):
-                        self._actors[actor] = self._actor(actor)  # a new one where it died with its owner
-                        await self._actors[actor].pid.remote()
-                        return
+                while not await self._answers(actor):  # noqa: ASYNC110 - Ray has no event for it
                     await asyncio.sleep(_RETURN_STEP_S)
         except TimeoutError:
             _log.warning("a fetch actor does not return", extra={"actor": actor})
         finally:
             del self._returning[actor]
+
+    async def _answers(self, actor: int) -> bool:
+        """Whether an actor answers; one that died for good, with the router that owned it, is made anew.
+
+        A handle is kept as long as its actor can come back: Ray ends an actor with its first handle, and one
+        that is got by name does not count.
+        """
+        try:
+            await self._actors[actor].pid.remote()
+        except ActorDiedError:
+            with contextlib.suppress(RayError, ValueError):  # another router may be about to do the same
+                self._actors[actor] = self._actor(actor)
+        except RayError:
+            pass
+        else:
+            return True
+        return False
 
 
 class StatusBoard:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 
 import psutil
 import pytest
 from ray import serve
+from ray.exceptions import RayError
 
 from serve_app.client import EmbeddingClient
 from serve_app.serving import Serving
@@ -20,7 +23,16 @@ _HALF_A_KILOMETRE = 250
 
 
 def _processes(service: Serving) -> Mapping[str, Sequence[int]]:
-    return serve.get_app_handle(service.settings.name).processes.remote().result(timeout_s=60)
+    """Process ids when everything that died is back."""
+    handle = serve.get_app_handle(service.settings.name)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(RayError):
+            processes: Mapping[str, Sequence[int]] = handle.processes.remote().result(timeout_s=60)
+            if len(processes["encoder"]) == len(service.settings.models):
+                return processes
+        time.sleep(0.2)
+    raise TimeoutError("some process is not back")
 
 
 def _kill(process: int) -> None:
