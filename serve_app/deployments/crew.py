@@ -31,7 +31,7 @@ class Crew:
         self._lock = threading.Lock()
         self._todo: deque[Job] = deque()
         self._at_work = 0
-        self._wanted = 1
+        self._wanted = most  # a provider that waits must not wait to be found out
         self._ratios: deque[float] = deque(maxlen=_REMEMBERED)  # of wall to CPU time
 
     @property
