@@ -253,7 +253,7 @@ class ServeEncoder:
         """
         started = time.monotonic()
         while not call.done():
-            await asyncio.wait({call}, timeout=_WATCH_S)
+            await asyncio.wait({call}, timeout=min(_WATCH_S, self._start_timeout_s))
             if call.done():
                 return
             state = await self._board.of(self._name)
@@ -262,7 +262,7 @@ class ServeEncoder:
                 continue
             if state.get("failed"):
                 raise Unavailable(f"{self._name} failed to start: {state.get('message')}", retryable=False)
-            if time.monotonic() - started > self._start_timeout_s:
+            if time.monotonic() - started >= self._start_timeout_s:
                 raise Unavailable(
                     f"{self._name} had no replica within {self._start_timeout_s:g} s.",
                     hint="The cluster has no room for it now; try again later.",

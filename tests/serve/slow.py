@@ -16,7 +16,7 @@ DELAY_MS: Final = 150
 ENCODER: Final = "mosaiks-gaussian"
 BROKEN: Final = {"model": "galileo", "variant": "tiny", "device": "cuda:99", "min_replicas": 0}
 TOO_LARGE: Final = {"model": "dofa", "num_gpus": 99, "min_replicas": 0}
-COLD_START_S: Final = 4
+COLD_START_S: Final = 3
 _ARGS: Final = {
     "models": [{"model": "mosaiks", "num_cpus": 0, "cpu_threads": 1}, BROKEN, TOO_LARGE],
     "fetch": {"actors": 2, "concurrency": 2, "block_items": 4, "linger_ms": 5},

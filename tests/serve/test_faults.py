@@ -39,27 +39,32 @@ def _kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("over", ["client", "handle"])
-def test_an_encoder_dies(over: str, service: Serving, request: pytest.FixtureRequest) -> None:
-    client: EmbeddingClient = request.getfixturevalue(over)
-    old, spatials = _processes(service)["encoder"][_GALILEO], places(120)
-    stream = client.stream_embeddings("galileo", spatials=spatials, temporal=SUMMER, model_config=SMALL)
-    items = [next(stream)]
+@pytest.fixture
+def clients(client: EmbeddingClient, handle: EmbeddingClient) -> Sequence[EmbeddingClient]:
+    """Two who ask at the same time, over HTTP and over the handle."""
+    return client, handle
+
+
+def test_an_encoder_dies(service: Serving, clients: Sequence[EmbeddingClient]) -> None:
+    old, spatials = _processes(service)["encoder"][_GALILEO], places(90)
+    streams = [
+        client.stream_embeddings("galileo", spatials=spatials, temporal=SUMMER, model_config=SMALL)
+        for client in clients
+    ]
+    found = [[next(stream)] for stream in streams]
     _kill(old)
-    items += stream
-    assert_each_once(items, "galileo", spatials, model_config=SMALL)
+    for items, stream in zip(found, streams, strict=True):
+        assert_each_once([*items, *stream], "galileo", spatials, model_config=SMALL)
     assert _processes(service)["encoder"][_GALILEO] != old
 
 
-@pytest.mark.parametrize("over", ["client", "handle"])
-def test_a_fetch_actor_dies(over: str, service: Serving, request: pytest.FixtureRequest) -> None:
-    client: EmbeddingClient = request.getfixturevalue(over)
-    old, spatials = _processes(service)["fetch"], places(150, buffer_m=_HALF_A_KILOMETRE)
-    stream = client.stream_embeddings("mosaiks", spatials=spatials, temporal=SUMMER)
-    items = [next(stream)]
+def test_a_fetch_actor_dies(service: Serving, clients: Sequence[EmbeddingClient]) -> None:
+    old, spatials = _processes(service)["fetch"], places(120, buffer_m=_HALF_A_KILOMETRE)
+    streams = [client.stream_embeddings("mosaiks", spatials=spatials, temporal=SUMMER) for client in clients]
+    found = [[next(stream)] for stream in streams]
     _kill(old[0])
-    items += stream
-    assert_each_once(items, "mosaiks", spatials)
+    for items, stream in zip(found, streams, strict=True):
+        assert_each_once([*items, *stream], "mosaiks", spatials)
     new = _processes(service)["fetch"]
     assert new[0] != old[0]
     assert new[1] == old[1]

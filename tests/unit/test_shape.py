@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,16 @@ from rs_embed_core.preprocessing.shape import (
     resample,
     resize_shorter_side,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def several_threads() -> Iterator[None]:
+    """With one thread torch takes another kernel for some sizes, which rounds coordinates differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
 
 PILLOW = Resampling(kernel="bicubic", antialias=True, cubic_a=-0.5, eight_bit=True)
 # shape [C, H, W] -> size: the models' own, both directions, one axis only, extreme aspects, one pixel.
