@@ -162,8 +162,3 @@ def prepare_ray_environment(settings: ServiceSettings) -> None:
         defaults["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"  # 5 s restarts a slow proxy in a loop
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-
-
-def throughput_optimized() -> bool:
-    """Whether Serve's gRPC transport is on, which would send references by value (ray_serve_notes.md, 3)."""
-    return os.environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED", "0") == "1"
