@@ -32,12 +32,14 @@ class Reference(Protocol):
 class FetchPool(Protocol):
     """The fetch actors, as the router sees them."""
 
-    @property
-    def size(self) -> int:
-        """How many actors there are."""
+    def share(self, left: int) -> int:
+        """What the next actor may take of ``left`` ROIs so that in the end all have the same to do."""
 
-    def blocks(self, span: Sequence[Item]) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+    def blocks(self, span: Sequence[Item], *, patience_s: float = 0.0) -> AsyncIterator[tuple[BlockInfo, Reference]]:
         """Yield the blocks of a span as they are ready.
+
+        Args:
+            patience_s: how long a block may take to fill up, where that is more than the fetch actors' own linger.
 
         Raises:
             Lost: the actor died; what was not yielded may be sent again.

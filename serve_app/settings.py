@@ -51,7 +51,11 @@ class FetchSettings(_Section):
     actors: int = Field(2, ge=1, description="Fetch actors of the application, spread over the cluster.")
     concurrency: int = Field(16, ge=1, description="Reads under way at once in each actor.")
     block_items: int = Field(64, ge=1, description="Most ROIs handed over together.")
-    linger_ms: float = Field(30, ge=0, description="Longest wait of a ready ROI for neighbours to join its block.")
+    linger_ms: float = Field(
+        30,
+        ge=0,
+        description="Longest wait of a ready ROI for neighbours to join its block, while its encoder may run dry.",
+    )
     num_cpus: float = Field(0, ge=0, description="CPUs reserved for each actor.")
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each actor.")
 

@@ -13,13 +13,10 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-import numpy as np
-from pydantic_core import to_json
-
-from rs_embed_core.assemble import combine, describe
 from rs_embed_core.errors import (
     CheckpointError,
     DeadlineExceeded,
@@ -29,15 +26,15 @@ from rs_embed_core.errors import (
 )
 from rs_embed_core.plan import plan
 from rs_embed_core.specs.spatial import spatial_from_dict
-from rs_embed_core.tokens import Tokens
+from serve_app.assembled import assembled
+from serve_app.flow import Order, Pace, Window
 from serve_app.router import Lost, PayloadLost, Reference, Route
-from serve_app.wire.blocks import BlockInfo, BlockItem, Encoded, EncodedBatch, Item
+from serve_app.wire.blocks import BlockInfo, Encoded, Item
 from serve_app.wire.rows import Job, Row
 
 _log = logging.getLogger(__name__)
 _FIRST_SPAN = 8  # small, so that the first rows come soon
 _SPAN = 64
-_SPANS_PER_ACTOR = 4  # so that no actor is left with a long last span
 _FLOAT_BYTES = 4
 _BACKOFF_S = 0.05
 
@@ -51,54 +48,6 @@ class _Block:
     attempts: int = 0
 
 
-class _Window:
-    """What is under way: at most so many ROIs and so many bytes of imagery, and always room for one."""
-
-    def __init__(self, rois: int, nbytes: float) -> None:
-        self._rois = rois
-        self._nbytes = nbytes
-        self._taken: dict[int, int] = {}
-        self._total = 0
-        self._changed = asyncio.Event()
-
-    def has_room(self, nbytes: int) -> bool:
-        if not self._taken:
-            return True
-        return len(self._taken) < self._rois and self._total + nbytes <= self._nbytes
-
-    async def room(self, nbytes: int) -> None:
-        while not self.has_room(nbytes):
-            self._changed.clear()
-            await self._changed.wait()
-
-    def take(self, index: int, nbytes: int) -> None:
-        self._taken[index] = nbytes
-        self._total += nbytes
-
-    def give(self, index: int) -> None:
-        self._total -= self._taken.pop(index, 0)
-        self._changed.set()
-
-
-class _Order:
-    """Lets rows through as they come, or in the order of the request."""
-
-    def __init__(self, *, ordered: bool) -> None:
-        self._ordered = ordered
-        self._held: dict[int, Row] = {}
-        self._turn = 0
-
-    def through(self, rows: list[Row]) -> list[Row]:
-        if not self._ordered:
-            return rows
-        self._held.update((row.index, row) for row in rows)
-        out = []
-        while self._turn in self._held:
-            out.append(self._held.pop(self._turn))
-            self._turn += 1
-        return out
-
-
 class _Pipeline:
     """One job under way."""
 
@@ -109,16 +58,17 @@ class _Pipeline:
         self._rows: asyncio.Queue[list[Row]] = asyncio.Queue()
         self._ready: deque[_Block] = deque()
         self._some_ready = asyncio.Event()
-        self._window = _Window(route.limits.window_rois, route.limits.window_mb * 1e6)
+        self._window = Window(route.limits.window_rois, route.limits.window_mb * 1e6)
+        self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> AsyncGenerator[list[Row]]:
         """Yield rows until every ROI has one, or the deadline has passed."""
         missing = set(range(len(self._job.spatials)))
-        order = _Order(ordered=self._job.ordered)
-        self._start(self._feed())
+        order = Order(ordered=self._job.ordered)
+        self._start(self._feed)
         for _ in range(self._route.lanes):
-            self._start(self._lane())
+            self._start(self._lane)
         try:
             while missing:
                 rows = [row for row in await self._next_rows(missing) if row.index in missing]
@@ -149,15 +99,15 @@ class _Pipeline:
             hint="Ask for fewer ROIs or give a longer timeout_s.",
         )
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guard(work))
+    def _start(self, stage: Callable[[], Coroutine[None, None, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guard(stage))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+    async def _guard(self, stage: Callable[[], Coroutine[None, None, None]]) -> None:
         """Turn a bug in a stage into problems: nothing may hang because of it."""
         try:
-            await work
+            await stage()
         except Exception:  # noqa: BLE001 - whatever went wrong, whoever waits must hear of it
             _log.exception("a stage of the pipeline failed")
             self._end(RSEmbedError("the service failed inside; the log has the details."))
@@ -177,16 +127,16 @@ class _Pipeline:
     async def _feed(self) -> None:
         """Decode and plan the ROIs and send them to the fetch actors in spans, within the window."""
         span: list[Item] = []
-        size = _FIRST_SPAN
-        share = len(self._job.spatials) // (_SPANS_PER_ACTOR * self._route.fetchers.size)
-        largest = max(_FIRST_SPAN, min(_SPAN, share))
+        size = grown = _FIRST_SPAN
         for index, raw in enumerate(self._job.spatials):
             planned = self._planned(index, raw)
             nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.fetch.pixels
-            if not self._window.has_room(nbytes):
+            if span and not self._window.fits(nbytes):
                 self._send(span)
                 span = []
+            if not span:
                 await self._window.room(nbytes)
+                size = self._span_size(index, grown)
             self._window.take(index, nbytes)
             if isinstance(planned, Row):
                 self._rows.put_nowait([planned])
@@ -195,9 +145,14 @@ class _Pipeline:
             span.append(planned)
             if len(span) >= size:
                 self._send(span)
-                span, size = [], min(largest, 2 * size)
                 await asyncio.sleep(0)  # planning is pure CPU: let results through
+                span, grown = [], min(_SPAN, 2 * grown)
         self._send(span)
+
+    def _span_size(self, done: int, most: int) -> int:
+        """ROIs of the next span: no more than there is room for, nor than the fair share of the actor that gets it."""
+        share = self._route.fetchers.share(len(self._job.spatials) - done)
+        return min(most, self._window.refill, max(_FIRST_SPAN, share))
 
     def _planned(self, index: int, raw: object) -> Item | Row:
         """An ROI, planned; or the row that says why it cannot be."""
@@ -209,13 +164,13 @@ class _Pipeline:
     def _send(self, span: Sequence[Item]) -> None:
         """Give a span to a fetch actor."""
         if span:
-            self._start(self._fetch(span))
+            self._start(partial(self._fetch, span))
 
     async def _fetch(self, span: Sequence[Item]) -> None:
         """Take a span's blocks as they are ready; what an actor lost is sent again."""
         left = {item.index: item for item in span}
         try:
-            async for info, reference in self._route.fetchers.blocks(span):
+            async for info, reference in self._route.fetchers.blocks(span, patience_s=self._pace.busy_s / 2):
                 for entry in info.items:
                     left.pop(entry.index, None)
                 self._take_block(info, reference)
@@ -250,7 +205,7 @@ class _Pipeline:
             try:
                 encoded = await self._route.encoder.encode([block.reference for block in group], self._route.selection)
             except PayloadLost as loss:
-                items = [self._items[entry.index] for block in group for entry in _good(block.info)]
+                items = [self._items[entry.index] for block in group for entry in block.info.good]
                 await self._again(items, loss)
             except Lost as loss:
                 await self._retry(group, loss)
@@ -259,10 +214,21 @@ class _Pipeline:
             except RSEmbedError as error:
                 self._fail(group, error)
             else:
-                self._rows.put_nowait(self._assemble(group, encoded))
+                self._rows.put_nowait(self._assembled(group, encoded))
+            finally:
+                self._pace.leave(sum(block.info.samples for block in group))
+
+    def _assembled(self, group: Sequence[_Block], encoded: Encoded) -> list[Row]:
+        """The rows of a group."""
+        rows = []
+        for block, batches in zip(group, encoded.blocks, strict=True):
+            plans = {entry.index: self._items[entry.index].plan for entry in block.info.good}
+            rows += assembled(block.info, plans, batches, encoded)
+        return rows
 
     def _push(self, block: _Block) -> None:
         self._ready.append(block)
+        self._pace.arrive(block.info.samples)
         self._some_ready.set()
 
     async def _group(self) -> list[_Block]:
@@ -291,49 +257,9 @@ class _Pipeline:
                 self._push(block)
 
     def _fail(self, group: Sequence[_Block], error: RSEmbedError) -> None:
-        rows = [Row(entry.index, error=error) for block in group for entry in _good(block.info)]
+        rows = [Row(entry.index, error=error) for block in group for entry in block.info.good]
         if rows:
             self._rows.put_nowait(rows)
-
-    # --- assemble ----------------------------------------------------------------------------------------
-
-    def _assemble(self, group: Sequence[_Block], encoded: Encoded) -> list[Row]:
-        """The rows of a group."""
-        rows = []
-        for block, batches in zip(group, encoded.blocks, strict=True):
-            outcomes = [_outcomes(batch) for batch in batches]
-            for entry in _good(block.info):
-                own = [outcomes[slot.batch][slot.position] for slot in entry.slots]
-                rows.append(self._row(entry, own, encoded))
-        return rows
-
-    def _row(self, entry: BlockItem, outcomes: Sequence[Tokens | RSEmbedError], encoded: Encoded) -> Row:
-        error = next((outcome for outcome in outcomes if isinstance(outcome, RSEmbedError)), None)
-        if error is not None or entry.info is None:
-            return Row(entry.index, error=error)
-        resolved = self._items[entry.index].plan
-        tokens = [outcome for outcome in outcomes if isinstance(outcome, Tokens)]
-        data, grid = combine(tokens, resolved, entry.info)
-        timings = {
-            "fetch": round(entry.fetch_ms, 3),
-            "prepare": round(entry.info.prepare_ms, 3),
-            "encode": round(encoded.encode_ms, 3),
-        }
-        meta = describe(resolved, entry.info, encoded.encoder, grid=grid, timings_ms=timings)
-        text = to_json(meta.to_dict()).decode()
-        return Row(entry.index, np.ascontiguousarray(data), text)
-
-
-def _good(info: BlockInfo) -> list[BlockItem]:
-    return [entry for entry in info.items if entry.error is None]
-
-
-def _outcomes(batch: EncodedBatch) -> list[Tokens | RSEmbedError]:
-    """One outcome per position of a batch."""
-    failed = dict(batch.errors)
-    tokens = iter(batch.tokens.unpack())
-    count = len(failed) + len(batch.tokens.cells)
-    return [failed[i] if i in failed else next(tokens) for i in range(count)]
 
 
 async def stream(job: Job, route: Route) -> AsyncGenerator[list[Row]]:

@@ -87,14 +87,19 @@ class Fetcher:
         register_provider("synthetic", SyntheticProvider(delay_s=providers.synthetic_delay_ms / 1e3))
         self._crew = Crew(settings.concurrency)
 
-    async def blocks(self, span: Sequence[Item]) -> AsyncIterator[BlockInfo | Payload]:
-        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one."""
+    async def blocks(self, span: Sequence[Item], *, patience_s: float = 0.0) -> AsyncIterator[BlockInfo | Payload]:
+        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one.
+
+        Args:
+            patience_s: for so long nobody waits for a block; it may take that long to fill up.
+        """
+        linger_s = max(patience_s, self._settings.linger_ms / 1e3)
         mailbox = _Mailbox(asyncio.get_running_loop())
         self._crew.do(partial(self._deliver, item, mailbox) for item in span)
         try:
             left = len(span)
             while left:
-                block = await mailbox.take(min(left, self._settings.block_items), self._settings.linger_ms / 1e3)
+                block = await mailbox.take(min(left, self._settings.block_items), linger_s)
                 left -= len(block)
                 info, payload = pack(block)
                 yield payload

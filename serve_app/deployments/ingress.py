@@ -12,7 +12,8 @@ from ray import serve
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.errors import JSONValue
 from rs_embed_core.providers import provider_names
-from serve_app.deployments.ray_clients import RayFetchPool, ServeEncoder, StatusBoard
+from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
+from serve_app.deployments.fetch_pool import RayFetchPool
 from serve_app.router import Deployed, Router, default_ask
 from serve_app.settings import ServiceSettings
 from serve_app.stream import stream

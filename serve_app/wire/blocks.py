@@ -48,6 +48,11 @@ class BlockInfo:
     samples: int
     nbytes: int
 
+    @property
+    def good(self) -> list[BlockItem]:
+        """The ROIs that were read."""
+        return [item for item in self.items if item.error is None]
+
 
 @dataclass(frozen=True, eq=False)
 class Payload:

@@ -22,7 +22,6 @@ from serve_app.wire.blocks import BlockInfo, Encoded, EncodedBatch, Item, Payloa
 class LocalFetchers:
     """The real ``Fetcher``, called directly; ``lose`` says after how many blocks a call dies."""
 
-    size: int = 2
     delay_ms: float = 0
     block_items: int = 4
     lose: Callable[[int], int | None] = lambda call: None
@@ -34,13 +33,18 @@ class LocalFetchers:
         settings = FetchSettings(block_items=self.block_items, concurrency=4, linger_ms=5)
         self._fetcher = Fetcher(settings, ProviderSettings(synthetic_delay_ms=self.delay_ms))
 
-    async def blocks(self, span: Sequence[Item]) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+    def share(self, left: int) -> int:
+        return left
+
+    async def blocks(
+        self, span: Sequence[Item], *, patience_s: float = 0.0
+    ) -> AsyncIterator[tuple[BlockInfo, Reference]]:
         call, self.calls = self.calls, self.calls + 1
         self.under_way |= {item.index for item in span}
         self.peak = max(self.peak, len(self.under_way))
         payload: Payload | None = None
         sent = 0
-        async for part in self._fetcher.blocks(span):
+        async for part in self._fetcher.blocks(span, patience_s=patience_s):
             if isinstance(part, Payload):
                 if self.lose(call) is not None and sent >= (self.lose(call) or 0):
                     raise Lost("the actor died")

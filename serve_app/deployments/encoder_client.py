@@ -1,164 +1,33 @@
-"""The fetch actors and encoder deployments as the router sees them: Ray's errors become ``Lost`` or typed ones.
+"""The encoder deployments as the router sees them: Ray's errors become ``Lost`` or typed ones.
 
-The private names of Ray that this needs are all in this file.
+The private name of Ray that this needs is in this file alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import serve
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    ObjectLostError,
-    OwnerDiedError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    TaskCancelledError,
-)
+from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.schema import DeploymentStatusOverview
 
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import ForwardError, JSONValue, RSEmbedError, Unavailable
-from serve_app.deployments.fetcher import Fetcher
+from serve_app.deployments.ray_errors import REFETCH, RESEND
 from serve_app.router import Lost, PayloadLost, Reference
-from serve_app.settings import FetchSettings, ProviderSettings
-from serve_app.wire.blocks import BlockInfo, Encoded, Item
+from serve_app.wire.blocks import Encoded
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-_log = logging.getLogger(__name__)
 _STATUS_AGE_S = 1.0
 _WATCH_S = 5.0  # serve.status() costs the router some 20 ms
 _STATUS_TIMEOUT_S = 2.0
-_RETURN_S, _RETURN_STEP_S = 60.0, 0.25  # of a dead fetch actor: longest wait, between looks
-
-_REFETCH = (ObjectLostError, OwnerDiedError)
-_RESEND = (RayActorError, ActorUnavailableError)
-
-
-class RayFetchPool:
-    """The application's fetch actors: named, shared by all its routers, restarted by Ray.
-
-    Args:
-        name: the application; actors are called ``<name>-fetch-<i>``.
-    """
-
-    def __init__(self, name: str, settings: FetchSettings, providers: ProviderSettings) -> None:
-        self._name = name
-        self._settings = settings
-        self._providers = providers
-        self._actors = [self._actor(i) for i in range(settings.actors)]
-        self._load = [0] * settings.actors
-        self._returning: dict[int, asyncio.Task[None]] = {}
-
-    @property
-    def size(self) -> int:
-        """How many actors there are."""
-        return len(self._actors)
-
-    async def pids(self) -> list[int]:
-        """The actors' processes."""
-        return [await actor.pid.remote() for actor in self._actors]
-
-    def _actor(self, index: int) -> Any:  # noqa: ANN401 - Ray's actor handles have no static type
-        return (
-            ray.remote(Fetcher)
-            .options(
-                name=f"{self._name}-fetch-{index}",
-                get_if_exists=True,
-                num_cpus=self._settings.num_cpus,
-                resources=dict(self._settings.resources),
-                max_restarts=-1,
-                max_concurrency=1000,  # the actor bounds its own reads; calls only wait in its loop
-                scheduling_strategy="SPREAD",
-            )
-            .remote(self._settings, self._providers)
-        )
-
-    async def blocks(self, span: Sequence[Item]) -> AsyncIterator[tuple[BlockInfo, Reference]]:
-        """Yield a span's blocks as the least loaded actor has them; the payloads stay in the object store.
-
-        Raises:
-            Lost: the actor died; what was not yielded may be sent again.
-        """
-        generator = None
-        actor = await self._pick()
-        self._load[actor] += len(span)
-        left = len(span)
-        try:
-            generator = self._actors[actor].blocks.options(num_returns="streaming").remote(list(span))
-            references = aiter(generator)
-            async for payload in references:
-                # What is read comes second: where it arrived, the payload before it was no dying actor's error.
-                info: BlockInfo = await (await anext(references))
-                left -= len(info.items)
-                self._load[actor] -= len(info.items)
-                yield info, payload
-            if left:
-                raise Lost("a fetch actor ended early")
-        except (*_RESEND, StopAsyncIteration) as error:
-            self._miss(actor)
-            raise Lost(f"a fetch actor died: {error}".splitlines()[0]) from error
-        except _REFETCH as error:
-            raise Lost(f"imagery was lost: {error}".splitlines()[0]) from error
-        finally:
-            self._load[actor] -= left
-            if generator is not None and left:
-                with contextlib.suppress(Exception):
-                    ray.cancel(generator)
-
-    async def _pick(self) -> int:
-        """The least loaded actor of those that are up; only where none is, the first to return is waited for.
-
-        Work that is sent to an actor on its way back is lost again at once, and may be sent a few times only.
-        """
-        while len(self._returning) == self.size:
-            await asyncio.wait(self._returning.values(), return_when=asyncio.FIRST_COMPLETED)
-        return min((i for i in range(self.size) if i not in self._returning), key=self._load.__getitem__)
-
-    def _miss(self, actor: int) -> None:
-        """Send nothing to an actor until it is back."""
-        if actor not in self._returning:
-            self._returning[actor] = asyncio.get_running_loop().create_task(self._back(actor))
-
-    async def _back(self, actor: int) -> None:
-        """Return when an actor answers again, or is not expected to."""
-        try:
-            async with asyncio.timeout(_RETURN_S):
-                while not await self._answers(actor):  # noqa: ASYNC110 - Ray has no event for it
-                    await asyncio.sleep(_RETURN_STEP_S)
-        except TimeoutError:
-            _log.warning("a fetch actor does not return", extra={"actor": actor})
-        finally:
-            del self._returning[actor]
-
-    async def _answers(self, actor: int) -> bool:
-        """Whether an actor answers; one that died for good, with the router that owned it, is made anew.
-
-        A handle is kept as long as its actor can come back: Ray ends an actor with its first handle, and one
-        that is got by name does not count.
-        """
-        try:
-            await self._actors[actor].pid.remote()
-        except ActorDiedError:
-            with contextlib.suppress(RayError, ValueError):  # another router may be about to do the same
-                self._actors[actor] = self._actor(actor)
-        except RayError:
-            pass
-        else:
-            return True
-        return False
 
 
 class StatusBoard:
@@ -230,9 +99,9 @@ class ServeEncoder:
         try:
             await self._watch(call)
             return await call
-        except _REFETCH as error:
+        except REFETCH as error:
             raise PayloadLost(str(error).splitlines()[0]) from error
-        except _RESEND as error:
+        except RESEND as error:
             raise Lost(str(error).splitlines()[0]) from error
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise Unavailable(f"{self._name} is not up: {error}", hint="Try again later.") from error
