@@ -58,17 +58,9 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
         yield Serving(f"http://{settings.http.host}:{settings.http.port}", settings)
     finally:
         if ray.is_initialized():
-            _hush()
             serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's
             ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _hush() -> None:
-    """Keep Ray from printing that its controller, which Serve stops by force, did not answer any more."""
-    from ray._private.ray_logging import global_worker_stdstream_dispatcher  # noqa: PLC0415 - see serving()
-
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
 
 
 def _cpus_wanted(settings: ServiceSettings) -> int:

@@ -159,6 +159,7 @@ def prepare_ray_environment(settings: ServiceSettings) -> None:
         "RAY_AUTH_MODE": "disabled",  # Ray 2.60 turns token mode on by itself; a cluster sets its own
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_DEDUP_LOGS_SKIP_REGEX": "ServeController",  # Serve ends its controller by force, and Ray reports it
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is missed after three: by default half a minute
     }
     if settings.http.haproxy:
