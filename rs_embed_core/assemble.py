@@ -87,6 +87,8 @@ def describe(
     """The provenance of one result."""
     ask, read = plan.ask, plan.fetch
     pooled = ask.output.mode == "pooled"
+    product = recipe(ask).card.product
+    about = ("nodata_fraction", *product.facts) if product else ()
     source = Source(
         provider=info.provider,
         collection=info.collection,
@@ -96,7 +98,7 @@ def describe(
         cloudy_pct=read.cloudy_pct,
         fill_value=read.fill_value,
         acquisitions=info.acquisitions,
-        facts=info.facts,
+        facts=tuple(fact for fact in info.facts if fact[0] not in about),
     )
     return EmbeddingMeta(
         model=plan.selection.model,
@@ -104,9 +106,10 @@ def describe(
         modality=plan.selection.modality,
         source=source,
         window=plan.window,
-        temporal_mode="range" if ask.temporal is None else ask.temporal.mode,
+        kind="on_the_fly" if product is None else "precomputed",
+        temporal_mode="year" if product else "range" if ask.temporal is None else ask.temporal.mode,
         roi=() if plan.spatial is None else tuple(plan.spatial.to_dict().items()),
-        image_size=_shape(plan).image_size,
+        image_size=None if product else _shape(plan).image_size,
         output=ask.output.mode,
         pooling=_pooling_name(plan, info) if pooled else None,
         grid=grid,
@@ -116,6 +119,7 @@ def describe(
         notices=(*info.notices, *_weights_notice(encoder)),
         timings_ms=tuple(timings_ms.items()),
         options=plan.selection.options,
+        facts=tuple(fact for fact in info.facts if fact[0] in about),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from rs_embed_core.errors import InvalidInput, JSONValue, UnknownOption, Unsupported
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.side_inputs import SideInput
-from rs_embed_core.preprocessing.time import Frames, SingleFrame
+from rs_embed_core.preprocessing.time import CalendarYear, Frames, SingleFrame
 from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue
 from rs_embed_core.weights import HubFile
 
@@ -117,6 +117,9 @@ class Input:
         other_bands: what a caller may give instead: nothing (``exact``), any of ``bands`` in any order
             (``subset``), or anything (``any``).
         chain: the steps from sensor values to the network's ``image``, or a function of the options.
+        linear: Sentinel-1 in linear power rather than dB.
+        region: what is read for an ROI: the centred ``square`` around it or its own ``rectangle`` in EPSG:3857, or
+            the rectangle in ``degrees`` (EPSG:4326) for a product whose cells are degrees.
     """
 
     modality: str
@@ -124,13 +127,15 @@ class Input:
     bands: tuple[str, ...]
     shape: Shape | Callable[[Options], Shape]
     chain: Chain | Callable[[Options], Chain]
-    time: SingleFrame | Frames = field(default_factory=SingleFrame)
+    time: SingleFrame | Frames | CalendarYear = field(default_factory=SingleFrame)
     side_inputs: tuple[SideInput, ...] = ()
     other_bands: Literal["exact", "subset", "any"] = "exact"
     scale_m: float = 10
     cloudy_pct: int | None = 30
     composite: Literal["median", "mosaic"] = "median"
     fill_value: float = 0.0
+    linear: bool = True
+    region: Literal["square", "rectangle", "degrees"] = "square"
 
     def chain_for(self, options: Options) -> Chain:
         """The steps under these options."""
@@ -179,6 +184,19 @@ class Alias:
 
 
 @dataclass(frozen=True)
+class Product:
+    """A finished product: its provider returns the embedding itself, and there is no network.
+
+    Attributes:
+        provider: what ``backend="auto"`` reads it from.
+        facts: names among ``Chip.facts`` that say something of the result; the others are about the read.
+    """
+
+    provider: str
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Selection:
     """What of a family a request uses: names only, so it is hashable and cheap to send."""
 
@@ -198,11 +216,13 @@ class ModelCard:
     """Everything static about a model family.
 
     Attributes:
-        network: ``module:function`` that builds the torch module; not imported before a model is loaded.
+        network: ``module:function`` that builds the torch module; not imported before a model is loaded. None for
+            a precomputed ``product``.
         build: constructor arguments from variant, options and array shapes, where ``Variant.build`` and the
             ``build`` options do not say it all.
         roi_pooling: the vector of a rectangular ROI: the mean or max of its ``cells``, or the published
             ``head`` on the fetched square (for models whose head has its own dimension).
+        default_window: dates where the caller gives none; None where there must be some.
         notes: differences from the reference or the authors, for ``describe_model``.
     """
 
@@ -212,7 +232,7 @@ class ModelCard:
     inputs: tuple[Input, ...]
     variants: Mapping[str, Variant]
     default_variant: str
-    network: str
+    network: str | None
     paper: str
     code: str
     licence_code: str
@@ -221,7 +241,8 @@ class ModelCard:
     options: tuple[Option, ...] = ()
     build: Callable[[Variant, Options, Shapes], Mapping[str, OptionValue]] | None = None
     roi_pooling: Literal["cells", "head"] = "cells"
-    default_window: tuple[str, str] = ("2022-06-01", "2022-09-01")
+    default_window: tuple[str, str] | None = ("2022-06-01", "2022-09-01")
+    product: Product | None = None
     config_aliases: Callable[[ModelConfig], ModelConfig] | None = None
     notes: tuple[str, ...] = ()
 

@@ -68,6 +68,7 @@ class FetchPlan:
         linear: Sentinel-1 in linear power rather than dB.
         require_iw: Sentinel-1 IW mode only.
         relax_iw: drop ``require_iw`` where it leaves nothing (reported).
+        scenes: list the acquisitions too; False for a read whose window is known to have some, which saves a request.
     """
 
     collection: str
@@ -81,6 +82,7 @@ class FetchPlan:
     linear: bool = True
     require_iw: bool = True
     relax_iw: bool = True
+    scenes: bool = True
 
     @property
     def key(self) -> str:
@@ -109,7 +111,8 @@ class Chip:
 
     Attributes:
         data: float32 ``[T, C, H, W]`` in the sensor's own units, row 0 north.
-        valid: bool ``[T, H, W]``, False where a pixel was missing; None when every pixel is there.
+        valid: bool ``[T, H, W]``, False where a pixel had no band at all; None when every pixel is there. A single
+            band that is missing holds the fill value.
         grid: where the pixels are.
         bands: names of the C axis.
         frames: the period behind each T.

@@ -125,6 +125,7 @@ class EmbeddingMeta:
     modality: str
     source: Source
     window: Period
+    kind: Literal["on_the_fly", "precomputed"]
     temporal_mode: str
     roi: tuple[tuple[str, JSONValue], ...]
     image_size: int | None
@@ -146,11 +147,11 @@ class EmbeddingMeta:
             "model": self.model,
             "variant": self.variant,
             "modality": self.modality,
-            "type": "on_the_fly",
+            "type": self.kind,
             "backend": self.source.provider,
             "source": self.source.collection,
             "sensor": self.source.sensor_dict(),
-            "temporal": {"mode": self.temporal_mode, **self.window.to_dict()},
+            "temporal": self._temporal(),
             "roi": dict(self.roi),
             "image_size": self.image_size,
             "output_mode": self.output,
@@ -182,6 +183,10 @@ class EmbeddingMeta:
             out["transform"] = list(self.grid.transform)
             out["grid_orientation"] = "north_up"
         return out
+
+    def _temporal(self) -> dict[str, JSONValue]:
+        year: dict[str, JSONValue] = {"year": self.window.start.year} if self.temporal_mode == "year" else {}
+        return {"mode": self.temporal_mode, **year, **self.window.to_dict()}
 
 
 @dataclass(frozen=True, eq=False)

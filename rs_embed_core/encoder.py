@@ -96,6 +96,8 @@ class Encoder:
             if key in self._networks:
                 self._networks.move_to_end(key)
                 return self._networks[key]
+            if self._card.network is None:
+                raise Unsupported(f"{self._card.id} is precomputed: it has no network to load.")
             module, name = self._card.network.split(":")
             build: Callable[..., nn.Module] = vars(importlib.import_module(module))[name]
             network = build(**arguments).eval().requires_grad_(requires_grad=False)

@@ -10,17 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 
 from rs_embed_core.assemble import assemble
-from rs_embed_core.card import ModelCard
+from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import Embedding, EncoderInfo
 from rs_embed_core.encoder import Encoder
 from rs_embed_core.errors import RSEmbedError
+from rs_embed_core.passthrough import INFO, passed
 from rs_embed_core.plan import Plan
 from rs_embed_core.prepare import prepare
 from rs_embed_core.prepared import Prepared
 from rs_embed_core.registry import generation, get_card
-from rs_embed_core.sample import collate, group_by_signature
+from rs_embed_core.sample import Batch, collate, group_by_signature
 from rs_embed_core.tokens import Tokens
 
 _FETCHES_AHEAD = 8  # as many reads as rs-embed has at once; a local run has no quota to share
@@ -71,6 +72,17 @@ def _encoder(model: str, variant: str, device: str, _generation: int) -> Encoder
     return Encoder(card, variant, checkpoints=_defaults[0].checkpoints, device=device)
 
 
+type Forward = Callable[[Batch], tuple[list[Tokens], EncoderInfo]]
+
+
+def _forward(selection: Selection, device: str) -> Forward:
+    """What computes a batch: the network, or nothing for a precomputed product."""
+    if get_card(selection.model)[0].product is not None:
+        return lambda batch: (passed(batch), INFO)
+    encoder = _encoder(selection.model, selection.variant, device, generation())
+    return lambda batch: encoder.forward(batch, selection)
+
+
 type Read = Callable[[], tuple[Plan, Callable[[], Chip]]]
 
 
@@ -118,7 +130,7 @@ def _prepared(index: int, read: Read) -> _Ready:
 def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embedding]:
     """Forward the samples of several ROIs of one model, batched by signature, and assemble each ROI."""
     selection = ready[0].plan.selection
-    encoder = _encoder(selection.model, selection.variant, device, generation())
+    forward = _forward(selection, device)
     samples = [sample for item in ready for sample in item.prepared.samples]
     owners = [item.index for item in ready for _ in item.prepared.samples]
     tokens: dict[int, tuple[Tokens, EncoderInfo, float]] = {}
@@ -127,7 +139,7 @@ def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embeddin
             indices = group[start : start + size]
             started = time.perf_counter()
             try:
-                outputs, info = encoder.forward(collate([samples[i] for i in indices]), selection)
+                outputs, info = forward(collate([samples[i] for i in indices]))
             except RSEmbedError as error:
                 error.context["index"] = owners[indices[0]]
                 raise

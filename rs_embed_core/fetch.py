@@ -29,8 +29,8 @@ def fetch(plan: Plan, provider: Provider) -> Chip:
 def _backfill(chip: Chip, plan: Plan, provider: Provider) -> Chip:
     """Give empty frames the whole-window composite, or else the nearest frame that has imagery."""
     data, valid = chip.data.copy(), _mask(chip).copy()
-    whole = replace(plan.fetch, frames=(plan.window,))
     seen = [i for i in range(len(chip.frames)) if i not in chip.empty_frames]
+    whole = replace(plan.fetch, frames=(plan.window,), scenes=not seen)
     try:
         composite = provider.fetch(whole)
     except NoImagery:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.engine import Read, run
-from rs_embed_core.errors import InvalidRequest, RSEmbedError
+from rs_embed_core.errors import InvalidRequest, RSEmbedError, Unsupported
 from rs_embed_core.geo import Grid, bounds_of
 from rs_embed_core.plan import Plan, recipe
 from rs_embed_core.providers.array import ArrayProvider, checked
@@ -86,7 +86,7 @@ def list_models_for_data(collection: str, bands: Sequence[str] | None = None) ->
     out = []
     for model in list_models():
         card, _ = get_card(model)
-        for entry in card.inputs:
+        for entry in card.inputs if card.product is None else ():
             same = entry.other_bands == "any" or entry.collection == collection
             if same and (bands is None or _takes(entry.check_bands, tuple(bands), model)):
                 out.append(model)
@@ -113,6 +113,9 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
     """The plan of the caller's own pixels, and the provider that holds them."""
     item = item.resolved()
     card, alias = get_card(model)
+    if card.product is not None:
+        msg = f"{card.id} is precomputed: it takes no pixels."
+        raise Unsupported(msg, hint="list_models_for_data() lists the models that do.")
     bare = Ask(model=model, model_config=config, modality=modality)
     entry = card.input(card.select(bare, alias).modality)
     bands = item.bands or entry.bands

@@ -9,7 +9,7 @@ from rs_embed_core.embedding import Embedding
 from rs_embed_core.engine import Read, default_backend, run
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.fetch import fetch
-from rs_embed_core.plan import Plan, plan, recipe
+from rs_embed_core.plan import Plan, backend_of, plan, recipe
 from rs_embed_core.providers import get_provider
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
 from rs_embed_core.specs.request import Ask, EmbedRequest, OptionValue, model_config_from
@@ -42,7 +42,7 @@ def get_embedding(  # noqa: PLR0913 - the signature is rs-embed's
         model_config: ``{"variant": ...}`` and what the model's card declares.
         modality: one of the model's; None takes its first.
         output: ``OutputSpec.pooled()`` for ``(D,)``, ``OutputSpec.grid()`` for ``(D, H, W)``.
-        backend: a provider's name.
+        backend: a provider's name; ``auto`` is the default provider, or a precomputed product's own.
         device: ``auto`` is cuda, then mps, then cpu.
         input_prep: ``resize``, ``tile``, ``auto`` or an ``InputPrepSpec``.
 
@@ -97,7 +97,7 @@ def get_embeddings_batch(  # noqa: PLR0913 - the signature is rs-embed's
         backend=backend,
     )
     shared = recipe(ask)
-    provider = get_provider(default_backend() if backend == "auto" else backend)
+    provider = get_provider(backend_of(ask, default_backend()))
 
     def read(spatial: Spatial) -> tuple[Plan, Callable[[], Chip]]:
         resolved = plan(EmbedRequest(ask, spatial))

@@ -8,9 +8,11 @@ from functools import lru_cache
 
 from rs_embed_core.card import Input, ModelCard, Selection
 from rs_embed_core.chip import FetchPlan, Period
-from rs_embed_core.errors import RoiTooLarge
+from rs_embed_core.degrees import CELL_DEGREES, degree_grid
+from rs_embed_core.errors import InvalidRequest, RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square
 from rs_embed_core.notice import Notice
+from rs_embed_core.preprocessing.time import CalendarYear
 from rs_embed_core.registry import generation, get_card
 from rs_embed_core.specs.request import Ask, EmbedRequest
 from rs_embed_core.specs.spatial import Spatial
@@ -65,24 +67,45 @@ def plan(request: EmbedRequest) -> Plan:
         RoiTooLarge: the ROI needs more than ``MAX_CHIP_VALUES`` values.
     """
     shared = recipe(request.ask)
-    bounds, roi = square(request.spatial)
-    read = shared.read
-    size = max(bounds.width, bounds.height) / read_scale(shared)
-    values = size * size * len(read.bands) * len(read.frames)
-    if values > MAX_CHIP_VALUES:
-        msg = f"the ROI needs {size:.0f} x {size:.0f} pixels of {len(read.bands)} bands and {len(read.frames)} frames."
-        hint = f"At most {MAX_CHIP_VALUES} values fit; ask for a smaller ROI, fewer bands or a larger scale_m."
-        raise RoiTooLarge(msg, hint=hint, context={"values": int(values), "limit": MAX_CHIP_VALUES})
-    grid = Grid.on_lattice(bounds, read_scale(shared))
+    grid, roi = _region(request.spatial, shared)
     return Plan(
         ask=request.ask,
         selection=shared.selection,
         window=shared.window,
-        fetch=replace(read, grid=grid),
+        fetch=replace(shared.read, grid=grid),
         roi=roi,
         spatial=request.spatial,
         notices=shared.notices,
     )
+
+
+def _region(spatial: Spatial, shared: Recipe) -> tuple[Grid, Window]:
+    """The pixels that are read for an ROI, and the ROI's window inside them."""
+    if shared.input.region == "degrees":
+        grid = degree_grid(spatial)
+        _check_size(grid.transform[0] / CELL_DEGREES, -grid.transform[4] / CELL_DEGREES, shared)
+        return grid, FULL_WINDOW
+    bounds, roi = square(spatial) if shared.input.region == "square" else (bounds_of(spatial), FULL_WINDOW)
+    scale = read_scale(shared)
+    _check_size(bounds.width / scale, bounds.height / scale, shared)
+    return Grid.on_lattice(bounds, scale), roi
+
+
+def _check_size(width: float, height: float, shared: Recipe) -> None:
+    bands, frames = len(shared.read.bands), len(shared.read.frames)
+    values = width * height * bands * frames
+    if values > MAX_CHIP_VALUES:
+        msg = f"the ROI needs {width:.0f} x {height:.0f} pixels of {bands} bands and {frames} frames."
+        hint = f"At most {MAX_CHIP_VALUES} values fit; ask for a smaller ROI, fewer bands or a larger scale_m."
+        raise RoiTooLarge(msg, hint=hint, context={"values": int(values), "limit": MAX_CHIP_VALUES})
+
+
+def backend_of(ask: Ask, default: str) -> str:
+    """The provider that a request reads from: the one it names, a product's own, or else the default."""
+    if ask.backend != "auto":
+        return ask.backend
+    product = recipe(ask).card.product
+    return default if product is None else product.provider
 
 
 def read_scale(shared: Recipe) -> float:
@@ -105,17 +128,30 @@ def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     card, alias = get_card(ask.model)
     selection = card.select(ask, alias)
     entry = card.input(selection.modality)
-    notices: tuple[Notice, ...] = ()
-    if ask.temporal is None:
-        window = Period(*map(dt.date.fromisoformat, card.default_window))
-        text = f"No temporal was given; {window.start} to {window.end} was used."
-        notices = (Notice("default_window", text),)
-    else:
-        window = Period(*ask.temporal.window)
+    window, notices = _window(ask, card, entry)
     frames = entry.time.periods(window, dict(selection.options))
     read = _read(ask, entry, frames)
     entry.check_bands(read.bands, card.id)
     return Recipe(card, entry, selection, window, frames, read, notices)
+
+
+def _window(ask: Ask, card: ModelCard, entry: Input) -> tuple[Period, tuple[Notice, ...]]:
+    """The dates really used, and what to say of them."""
+    notices = []
+    if ask.temporal is not None:
+        asked = Period(*ask.temporal.window)
+    elif card.default_window is None:
+        raise InvalidRequest(f"{card.id} needs a year.", hint="Give temporal, such as TemporalSpec.year(2021).")
+    else:
+        asked = Period(*map(dt.date.fromisoformat, card.default_window))
+        notices.append(Notice("default_window", f"No temporal was given; {asked.start} to {asked.end} was used."))
+    if not isinstance(entry.time, CalendarYear):
+        return asked, tuple(notices)
+    (year,) = entry.time.periods(asked, {})
+    if year != asked:
+        text = f"{card.id} has one map a year: that of {year.start.year}, in which the window starts, was used."
+        notices.append(Notice("whole_year", text))
+    return year, tuple(notices)
 
 
 def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
@@ -143,6 +179,7 @@ def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
         composite=entry.composite,
         cloudy_pct=entry.cloudy_pct,
         fill_value=float(entry.fill_value),
+        linear=entry.linear,
     )
     if fetch is None:
         return read

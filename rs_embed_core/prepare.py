@@ -42,9 +42,8 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     shared = recipe(plan.ask)
     shared.input.check_bands(chip.bands, shared.card.id)
     _check_frames(len(chip.frames), shared)
-    valid, notices = _holes(chip)
-    shape = shared.input.shape_for(dict(plan.selection.options))
-    layout, remarks = _layout(plan.ask.input_prep, shape, chip.grid)
+    valid, notices = _holes(chip, finished=shared.card.product is not None)
+    layout, remarks = _layout(plan, shared, chip.grid)
     data = chip.data
     if layout is not None:
         snapped = (layout.rows.length, layout.columns.length)
@@ -75,7 +74,7 @@ def _check_frames(count: int, shared: Recipe) -> None:
         raise InvalidInput(msg, hint=hint, context={"frames": count, "limit": limit})
 
 
-def _holes(chip: Chip) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
+def _holes(chip: Chip, *, finished: bool) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
     """The provider's mask where something is missing or not finite, and what to say of it; None if all is there."""
     seen = chip.valid
     with np.errstate(over="ignore", invalid="ignore"):
@@ -92,14 +91,24 @@ def _holes(chip: Chip) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
     if not missing:
         return None, ()
     text = f"{missing} of {seen.size} pixels were missing; the model's fill value stands in for them."
+    if finished:
+        text = f"{missing} of {seen.size} pixels have no embedding (water, or outside the product)."
     valid = np.ones_like(seen) if chip.valid is None else chip.valid
     return valid, (Notice("missing_pixels", text),)
 
 
-def _layout(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout | None, tuple[Notice, ...]]:
+def _layout(plan: Plan, shared: Recipe, grid: Grid) -> tuple[TileLayout | None, tuple[Notice, ...]]:
     """How the chip is cut; None for the plain path."""
+    spec = plan.ask.input_prep
     if spec.mode == "resize":
         return None, ()
+    if shared.card.product is not None:
+        return None, (Notice("input_prep_ignored", f"{shared.card.id} is precomputed: input_prep changes nothing."),)
+    return _cut_into(spec, shared.input.shape_for(dict(plan.selection.options)), grid)
+
+
+def _cut_into(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout | None, tuple[Notice, ...]]:
+    """How a chip is cut into tiles of the network's size."""
     tile = spec.tile_size or shape.image_size
     layout = TileLayout.of(grid.height, grid.width, tile, spec.tile_snap_frac)
     if spec.mode == "auto" and (layout.count == 1 or layout.count > spec.max_tiles):
@@ -197,13 +206,19 @@ def _describe(chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None,
         frames=len(chip.frames),
         empty_frames=len(chip.empty_frames),
         acquisitions=chip.acquisitions,
-        facts=chip.facts,
+        facts=chip.facts if shared.card.product is None else (*chip.facts, ("nodata_fraction", _blank(chip))),
         prep=prep,
         layout=layout if layout is not None and layout.count > 1 else None,
         tiles=kept,
         notices=tuple(notices),
         prepare_ms=0.0,
     )
+
+
+def _blank(chip: Chip) -> float:
+    """Share of pixels whose first value is missing."""
+    first = np.isnan(chip.data[:, 0])
+    return float((first if chip.valid is None else first | ~chip.valid).mean())
 
 
 def example(ask: Ask) -> Batch:

@@ -83,7 +83,11 @@ def describe_model(model: str) -> dict[str, JSONValue]:
         "inputs": [_describe_input(card, entry) for entry in card.inputs],
         "variants": {name: _describe_variant(variant) for name, variant in card.variants.items()},
         "default_variant": card.default_variant,
-        "default_window": {"start": card.default_window[0], "end": card.default_window[1]},
+        "type": "on_the_fly" if card.product is None else "precomputed",
+        "provider": None if card.product is None else card.product.provider,
+        "default_window": None
+        if card.default_window is None
+        else {"start": card.default_window[0], "end": card.default_window[1]},
         "model_config": {
             "type": "object",
             "additionalProperties": False,

@@ -4,6 +4,7 @@ Annotations are live objects here (no ``__future__`` import): Serve makes the se
 by the annotation of ``build``'s argument, and hands over a plain dict where that is a text.
 """
 
+from collections import Counter
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +12,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.config import BackpressureConfig
 
+from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder import EncoderReplica
 from serve_app.deployments.ingress import RouterReplica, ThisReplica, limits
 from serve_app.http.app import build_http
@@ -32,12 +34,14 @@ def build(settings: ServiceSettings) -> Application:
         UnknownModel, UnknownOption: the settings name a model or variant that does not exist.
         ValueError: the same variant twice.
     """
-    encoders: dict[str, Application] = {}
-    for model in settings.models:
-        name = default_ask(model)[1].encoder
-        if name in encoders:
-            raise ValueError(f"{name} is listed twice in the models.")
-        encoders[name] = _encoder(name, model, settings)
+    served = [(default_ask(model)[1].encoder, model) for model in settings.models]
+    if twice := {name for name, count in Counter(name for name, _ in served).items() if count > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))} is listed twice in the models.")
+    encoders = {
+        name: _encoder(name, model, settings)
+        for name, model in served
+        if get_card(model.model)[0].product is None  # a precomputed product needs no encoder
+    }
 
     def http() -> FastAPI:  # Serve calls a plain function in the replica; anything else it pickles as it is
         return build_http(ThisReplica(), limits(settings), echo_request_id=False)  # Serve echoes it

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import struct
 import time
+import zlib
 from collections.abc import Sequence
 
 from serve_app.wire.rows import Row
 
+_EVEN_FROM = 8  # ROIs that an actor may get of any job, however few there are
 _REFILL = 1 / 8  # of the window is free before more is sent: every span costs a call, so few and full ones
 
 
@@ -55,6 +58,26 @@ class Window:
 def fair_share(loads: Sequence[int], left: int) -> int:
     """What the least loaded worker may take of what is left so that in the end all have the same to do; at least 1."""
     return max(1, math.ceil((sum(loads) + left) / len(loads)) - min(loads))
+
+
+class Dealer:
+    """Deals the ROIs of one job out to fetch actors: a place always to the same one, which may have its chip.
+
+    No actor gets more than its even share of a long job. What is dealt depends on the job's places alone, so another
+    model that is asked about the same places at the same time finds the same actors.
+    """
+
+    def __init__(self, actors: int, rois: int) -> None:
+        self._dealt = [0] * actors
+        self._share = max(_EVEN_FROM, math.ceil(rois / actors))
+
+    def home(self, transform: Sequence[float]) -> int:
+        """The actor for a chip whose pixels have this transform."""
+        home = zlib.crc32(struct.pack(f"{len(transform)}d", *transform)) % len(self._dealt)
+        if self._dealt[home] >= self._share:
+            home = self._dealt.index(min(self._dealt))
+        self._dealt[home] += 1
+        return home
 
 
 class Pace:

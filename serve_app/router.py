@@ -9,11 +9,11 @@ from typing import Protocol
 
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import BatchTooLong, InvalidRequest, JSONValue, UnknownModel, UnknownProvider
-from rs_embed_core.plan import recipe
+from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.registry import describe_model, get_card, list_models
 from rs_embed_core.specs.request import Ask
-from serve_app.settings import LimitSettings, ModelSettings
-from serve_app.wire.blocks import BlockInfo, Encoded, Item
+from serve_app.settings import LimitSettings, ModelSettings, ProviderSettings
+from serve_app.wire.blocks import BlockInfo, Encoded, Hurry, Item
 from serve_app.wire.rows import Job
 
 
@@ -32,14 +32,20 @@ class Reference(Protocol):
 class FetchPool(Protocol):
     """The fetch actors, as the router sees them."""
 
+    @property
+    def size(self) -> int:
+        """How many actors there are."""
+
     def share(self, left: int) -> int:
         """What the next actor may take of ``left`` ROIs so that in the end all have the same to do."""
 
-    def blocks(self, span: Sequence[Item], *, patience_s: float = 0.0) -> AsyncIterator[tuple[BlockInfo, Reference]]:
+    def blocks(
+        self, span: Sequence[Item], hurry: Hurry, *, home: int | None = None
+    ) -> AsyncIterator[tuple[BlockInfo, Reference]]:
         """Yield the blocks of a span as they are ready.
 
         Args:
-            patience_s: how long a block may take to fill up, where that is more than the fetch actors' own linger.
+            home: number of the actor that keeps what was read at these places; None takes the least loaded.
 
         Raises:
             Lost: the actor died; what was not yielded may be sent again.
@@ -66,6 +72,7 @@ class Route:
     """Where one job goes.
 
     Attributes:
+        homes: chips are kept for a while, so equal places should go to the same fetch actor.
         lanes: groups of this job under way at its encoder at once.
         deadline: ``time.monotonic()`` at which the job ends, done or not.
     """
@@ -74,6 +81,7 @@ class Route:
     encoder: EncoderClient
     fetchers: FetchPool
     limits: LimitSettings
+    homes: bool
     lanes: int
     group_samples: int
     deadline: float
@@ -96,7 +104,7 @@ class Router:
 
     Args:
         encoders: by ``Selection.encoder`` name.
-        backends: names that ``backend=`` may say, besides auto.
+        providers: names that ``backend=`` may say, and what ``auto`` is.
     """
 
     def __init__(
@@ -104,12 +112,12 @@ class Router:
         encoders: Mapping[str, Deployed],
         fetchers: FetchPool,
         limits: LimitSettings,
-        backends: Sequence[str],
+        providers: ProviderSettings,
     ) -> None:
         self._encoders = encoders
         self._fetchers = fetchers
         self._limits = limits
-        self._backends = backends
+        self._providers = providers
 
     def route(self, job: Job) -> Route:
         """Where a job goes.
@@ -129,12 +137,7 @@ class Router:
                 hint="Split the request; EmbeddingClient does it by itself.",
                 context={"limit": self._limits.max_rois},
             )
-        if job.ask.backend != "auto" and job.ask.backend not in self._backends:
-            raise UnknownProvider(
-                f"there is no backend {job.ask.backend!r}.",
-                hint=f"Backends here are auto, {', '.join(self._backends)}.",
-                context={"known": list(self._backends)},
-            )
+        backend = self._backend(job.ask)
         selection = recipe(job.ask).selection
         deployed = self._deployed(selection)
         timeout = min(job.timeout_s or self._limits.timeout_s, self._limits.timeout_s)
@@ -143,10 +146,22 @@ class Router:
             encoder=deployed.client,
             fetchers=self._fetchers,
             limits=self._limits,
+            homes=backend in self._providers.cached,
             lanes=_GROUPS_PER_REPLICA * deployed.settings.max_replicas,
             group_samples=_GROUP_SAMPLES,
             deadline=time.monotonic() + timeout,
         )
+
+    def _backend(self, ask: Ask) -> str:
+        known = self._providers.names
+        name = backend_of(ask, self._providers.default)
+        if name not in known:
+            raise UnknownProvider(
+                f"there is no backend {name!r} here.",
+                hint=f"Backends here are auto, {', '.join(known)}; others are set up under providers in the settings.",
+                context={"known": list(known)},
+            )
+        return name
 
     def _deployed(self, selection: Selection) -> Deployed:
         try:
@@ -194,4 +209,5 @@ def default_ask(settings: ModelSettings) -> tuple[Ask, Selection]:
     """
     config = () if settings.variant is None else (("variant", settings.variant),)
     ask = Ask(model=settings.model, model_config=config)
-    return ask, recipe(ask).selection
+    card, alias = get_card(settings.model)
+    return ask, card.select(ask, alias)

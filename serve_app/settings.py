@@ -10,15 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+
+from rs_embed_core.providers.copernicus import CopernicusSettings
+from rs_embed_core.providers.gate import Quota
+from rs_embed_core.providers.gee import GeeSettings
+from rs_embed_core.providers.stac import StacSettings
+from rs_embed_core.providers.stac.presets import PresetName
+from rs_embed_core.providers.tessera import TesseraSettings
 
 
 class _Section(BaseModel):
@@ -45,6 +52,15 @@ class ModelSettings(_Section):
     downscale_to_zero_delay_s: float = Field(900, ge=0, description="Idle time before the last replica stops.")
 
 
+class CacheSettings(_Section):
+    """Chips that are kept for whoever asks for them again; the synthetic provider's are not."""
+
+    memory_mb: float = Field(256, ge=0, description="Kept by each fetch actor in the object store.")
+    disk_path: Path | None = Field(None, description="Directory of the disk tier; empty has none.")
+    disk_mb: float = Field(20_000, gt=0, description="Most that all files of the disk tier take.")
+    no_imagery_s: float = Field(300, ge=0, description="How long it is believed that a place has no imagery.")
+
+
 class FetchSettings(_Section):
     """The fetch actors: imagery is read and prepared there."""
 
@@ -58,13 +74,104 @@ class FetchSettings(_Section):
     )
     num_cpus: float = Field(0, ge=0, description="CPUs reserved for each actor.")
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each actor.")
+    cache: CacheSettings = Field(CacheSettings(), description="Chips that are kept.")
+
+
+class GeeSection(_Section):
+    """Google Earth Engine."""
+
+    project: str | None = Field(None, description="Google Cloud project that pays; empty takes the credentials' own.")
+    url: str | None = Field(None, description="Endpoint; empty is the standard one, high-volume Google's other.")
+    credentials: str = Field(
+        "auto", description="auto (stored user token, else Application Default Credentials), anonymous, or a key file."
+    )
+    workload_tag: str = Field("rs-embed", description="Tag under which the project's costs are listed.")
+    at_once: int = Field(32, ge=1, description="Requests under way at once, of all fetch actors together.")
+    per_second: float = Field(80, gt=0, description="Requests begun per second, of all fetch actors together.")
+
+    def plain(self) -> GeeSettings:
+        """What the provider takes."""
+        return GeeSettings(**self.model_dump())
+
+
+class StacSection(_Section):
+    """A STAC catalogue of Sentinel-2 L2A files."""
+
+    preset: PresetName = Field("earth-search", description="Whose names and radiometric offset hold.")
+    url: str | None = Field(None, description="Another STAC API that holds the same.")
+    path: str | None = Field(None, description="A static catalogue instead: collection.json, catalog.json, items.json.")
+    collection: str | None = Field(None, description="Its name for Sentinel-2 L2A; empty takes the preset's.")
+    mask_clouds: bool = Field(False, description="Leave out what the scene classification calls cloud or shadow.")
+    max_scenes: int | None = Field(None, ge=1, description="Most scenes in one frame; empty takes all.")
+    at_once: int = Field(32, ge=1, description="Files read at once, of all fetch actors together.")
+    token_url: str | None = Field(None, description="Another address that signs hrefs.")
+    timeout_s: float = Field(120, gt=0, description="Longest read where the request sets no nearer deadline.")
+
+    def plain(self) -> StacSettings:
+        """What the provider takes."""
+        return StacSettings(**self.model_dump())
+
+
+class TesseraSection(_Section):
+    """The tiles of TESSERA."""
+
+    root: Path | None = Field(None, description="Folder in geotessera's layout; empty downloads what is wanted.")
+    dataset_version: str = Field("v1.1", description="Data set; embeddings of different ones are not comparable.")
+    cache_dir: Path = Field(Path("~/.cache/rs-embed/tessera"), description="Where downloaded tiles go.")
+    offline: bool = Field(False, description="Never download.")
+
+    def plain(self) -> TesseraSettings:
+        """What the provider takes."""
+        return TesseraSettings(**self.model_dump())
+
+
+class CopernicusSection(_Section):
+    """The map of Copernicus-Embed."""
+
+    path: Path | None = Field(None, description="The GeoTIFF or its folder; empty takes it from the Hub.")
+    offline: bool = Field(False, description="Never ask the Hub.")
+    minimum_bytes: int = Field(734_003_200, ge=0, description="A smaller file is an incomplete download.")
+
+    def plain(self) -> CopernicusSettings:
+        """What the provider takes."""
+        return CopernicusSettings(**self.model_dump())
 
 
 class ProviderSettings(_Section):
-    """Where imagery comes from."""
+    """Where imagery comes from. A provider that is not named here is not to be had, synthetic aside."""
 
     default: str = Field("synthetic", description="What backend auto means.")
     synthetic_delay_ms: float = Field(0, ge=0, description="Latency that the synthetic provider pretends to have.")
+    gee: GeeSection | None = Field(None, description="Google Earth Engine.")
+    stac: StacSection | None = Field(None, description="A STAC catalogue.")
+    tessera: TesseraSection | None = Field(None, description="TESSERA's tiles.")
+    copernicus: CopernicusSection | None = Field(None, description="The map of Copernicus-Embed.")
+
+    @model_validator(mode="after")
+    def _default_is_there(self) -> Self:
+        if self.default not in self.names:
+            raise ValueError(f"default is {self.default!r}; set up here are {', '.join(self.names)}.")
+        return self
+
+    @property
+    def cached(self) -> tuple[str, ...]:
+        """Those whose chips are worth keeping."""
+        return tuple(name for name in ("gee", "stac", "tessera", "copernicus") if vars(self)[name] is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that are set up."""
+        return ("synthetic", *self.cached)
+
+    @property
+    def quotas(self) -> dict[str, Quota]:
+        """What the services allow, by provider."""
+        out = {}
+        if self.gee is not None:
+            out["gee"] = Quota(self.gee.at_once, self.gee.per_second)
+        if self.stac is not None:
+            out["stac"] = Quota(self.stac.at_once, float(10 * self.stac.at_once))  # object stores bound no rate
+        return out
 
 
 class CheckpointSettings(_Section):

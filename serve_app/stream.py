@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,14 +27,15 @@ from rs_embed_core.errors import (
 from rs_embed_core.plan import plan
 from rs_embed_core.specs.spatial import spatial_from_dict
 from serve_app.assembled import assembled
-from serve_app.flow import Order, Pace, Window
+from serve_app.flow import Dealer, Order, Pace, Window
 from serve_app.router import Lost, PayloadLost, Reference, Route
-from serve_app.wire.blocks import BlockInfo, Encoded, Item
+from serve_app.wire.blocks import BlockInfo, Encoded, Hurry, Item
 from serve_app.wire.rows import Job, Row
 
 _log = logging.getLogger(__name__)
 _FIRST_SPAN = 8  # small, so that the first rows come soon
 _SPAN = 64
+_BULK_FROM = 8  # ROIs: reads of smaller jobs go first
 _FLOAT_BYTES = 4
 _BACKOFF_S = 0.05
 
@@ -60,6 +61,7 @@ class _Pipeline:
         self._some_ready = asyncio.Event()
         self._window = Window(route.limits.window_rois, route.limits.window_mb * 1e6)
         self._pace = Pace()
+        self._dealer = Dealer(route.fetchers.size, len(job.spatials))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> AsyncGenerator[list[Row]]:
@@ -126,15 +128,14 @@ class _Pipeline:
 
     async def _feed(self) -> None:
         """Decode and plan the ROIs and send them to the fetch actors in spans, within the window."""
-        span: list[Item] = []
+        spans: defaultdict[int | None, list[Item]] = defaultdict(list)  # not sent yet, by home
         size = grown = _FIRST_SPAN
         for index, raw in enumerate(self._job.spatials):
             planned = self._planned(index, raw)
             nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.fetch.pixels
-            if span and not self._window.fits(nbytes):
-                self._send(span)
-                span = []
-            if not span:
+            if spans and (not self._window.fits(nbytes) or sum(map(len, spans.values())) >= self._window.refill):
+                self._send_all(spans)
+            if not spans:
                 await self._window.room(nbytes)
                 size = self._span_size(index, grown)
             self._window.take(index, nbytes)
@@ -142,12 +143,21 @@ class _Pipeline:
                 self._rows.put_nowait([planned])
                 continue
             self._items[index] = planned
-            span.append(planned)
-            if len(span) >= size:
-                self._send(span)
+            home = self._home(planned)
+            spans[home].append(planned)
+            if len(spans[home]) >= size:
+                self._send(spans.pop(home), home)
                 await asyncio.sleep(0)  # planning is pure CPU: let results through
-                span, grown = [], min(_SPAN, 2 * grown)
-        self._send(span)
+                grown = min(_SPAN, 2 * grown)
+        self._send_all(spans)
+
+    def _home(self, item: Item) -> int | None:
+        return self._dealer.home(item.plan.fetch.grid.transform) if self._route.homes else None
+
+    def _send_all(self, spans: dict[int | None, list[Item]]) -> None:
+        for home, span in spans.items():
+            self._send(span, home)
+        spans.clear()
 
     def _span_size(self, done: int, most: int) -> int:
         """ROIs of the next span: no more than there is room for, nor than the fair share of the actor that gets it."""
@@ -161,16 +171,17 @@ class _Pipeline:
         except RSEmbedError as error:
             return Row(index, error=error)
 
-    def _send(self, span: Sequence[Item]) -> None:
+    def _send(self, span: Sequence[Item], home: int | None = None) -> None:
         """Give a span to a fetch actor."""
-        if span:
-            self._start(partial(self._fetch, span))
+        self._start(partial(self._fetch, span, home))
 
-    async def _fetch(self, span: Sequence[Item]) -> None:
+    async def _fetch(self, span: Sequence[Item], home: int | None) -> None:
         """Take a span's blocks as they are ready; what an actor lost is sent again."""
         left = {item.index: item for item in span}
+        left_s = max(0.0, self._route.deadline - time.monotonic())
+        hurry = Hurry(self._pace.busy_s / 2, left_s, bulk=len(self._job.spatials) > _BULK_FROM)
         try:
-            async for info, reference in self._route.fetchers.blocks(span, patience_s=self._pace.busy_s / 2):
+            async for info, reference in self._route.fetchers.blocks(span, hurry, home=home):
                 for entry in info.items:
                     left.pop(entry.index, None)
                 self._take_block(info, reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,19 @@ class Frames:
     def periods(self, window: Period, options: Mapping[str, OptionValue]) -> tuple[Period, ...]:
         """The frames of a window: as many equal parts as ``count`` says."""
         return window.split(min(self.count(window, options), self.at_most))
+
+
+@dataclass(frozen=True)
+class CalendarYear:
+    """The calendar year in which the window starts: how precomputed products are published."""
+
+    at_most: int = 1
+    when_empty: Literal["keep"] = "keep"
+
+    def periods(self, window: Period, options: Mapping[str, OptionValue]) -> tuple[Period, ...]:
+        """The whole year."""
+        del options
+        return (Period(dt.date(window.start.year, 1, 1), dt.date(window.start.year + 1, 1, 1)),)
 
 
 def stride_count(window: Period, *, days: int, at_most: int) -> int:

@@ -14,7 +14,37 @@ def _synthetic() -> Provider:
     return SyntheticProvider()
 
 
-_FACTORIES: dict[str, Callable[[], Provider]] = {"synthetic": _synthetic}
+def _gee() -> Provider:
+    from rs_embed_core.providers.gee import GeeProvider, GeeSettings  # noqa: PLC0415 - see above
+
+    return GeeProvider(GeeSettings())
+
+
+def _stac() -> Provider:
+    from rs_embed_core.providers.stac import StacProvider, StacSettings  # noqa: PLC0415 - see above
+
+    return StacProvider(StacSettings())
+
+
+def _tessera() -> Provider:
+    from rs_embed_core.providers.tessera import TesseraProvider, TesseraSettings  # noqa: PLC0415 - see above
+
+    return TesseraProvider(TesseraSettings())
+
+
+def _copernicus() -> Provider:
+    from rs_embed_core.providers.copernicus import CopernicusProvider, CopernicusSettings  # noqa: PLC0415 - see above
+
+    return CopernicusProvider(CopernicusSettings())
+
+
+_FACTORIES: dict[str, Callable[[], Provider]] = {
+    "synthetic": _synthetic,
+    "gee": _gee,
+    "stac": _stac,
+    "tessera": _tessera,
+    "copernicus": _copernicus,
+}
 _PROVIDERS: dict[str, Provider] = {}
 
 

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rs_embed_core.errors import ProviderError
@@ -73,9 +74,13 @@ class Gate:
     Args:
         quota: what may pass.
         name: of the service, for error texts.
+
+    Attributes:
+        on_wait: called, in the thread of a request that finds no slot of its own, before it waits.
     """
 
     def __init__(self, quota: Quota, *, name: str) -> None:
+        self.on_wait: Callable[[], None] | None = None
         self._name = name
         self._allowance = Allowance(quota.at_once)
         self._part: int | None = None
@@ -112,6 +117,8 @@ class Gate:
                     wait_s = self._wait_s(me)
                     if wait_s == 0.0:
                         break
+                    if self.on_wait is not None and self._inside >= self._limit:
+                        self.on_wait()
                     if terms.left_s <= 0.0:
                         raise too_late(f"waiting for a slot at {self._name}")
                     self._open.wait(min(wait_s, terms.left_s))

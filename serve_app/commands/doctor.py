@@ -18,7 +18,7 @@ from serve_app.commands.command import Failed, Lines, Subcommands, add_command, 
 from serve_app.commands.configuration import read_settings
 
 if TYPE_CHECKING:
-    from serve_app.settings import ServiceSettings
+    from serve_app.settings import GeeSection, ServiceSettings
 
 _EXAMPLES = ("rs-embed doctor", "rs-embed doctor --url http://127.0.0.1:8000", "rs-embed doctor --json")
 _PACKAGES = ("rs-embed-serve", "ray", "torch", "numpy", "pyarrow", "xarray", "httpx2")
@@ -71,7 +71,25 @@ def _checks(settings: ServiceSettings, url: str | None) -> Iterator[Check]:
     yield from _room_for_ray()
     yield _service(url, settings)
     yield _guarded("device", _device)
+    yield from _providers(settings)
     yield from _weights(settings)
+
+
+def _providers(settings: ServiceSettings) -> Iterator[Check]:
+    """Yield whether what is set up under providers can be reached."""
+    if settings.providers.gee is not None:
+        yield _earth_engine(settings.providers.gee)
+
+
+def _earth_engine(section: GeeSection) -> Check:
+    from rs_embed_core.errors import RSEmbedError  # noqa: PLC0415 - --help needs none of it
+    from rs_embed_core.providers.gee import GeeProvider  # noqa: PLC0415
+
+    try:
+        project, url = GeeProvider(section.plain()).check()
+    except RSEmbedError as error:
+        return Check("fail", "Earth Engine", error.message, error.hint or "")
+    return Check("ok", "Earth Engine", f"project {project} at {url}")
 
 
 def _guarded(name: str, look: Callable[[], Check]) -> Check:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _EXAMPLES = (
     "rs-embed serve",
     "rs-embed serve --model mosaiks --model galileo/nano --port 9000",
+    "rs-embed serve --provider gee --project my-project",
     "rs-embed serve --config service.yaml",
     "RS_EMBED_FETCH__CONCURRENCY=32 rs-embed serve",
 )
@@ -34,7 +35,8 @@ def add(commands: Subcommands) -> None:
         metavar="ID[/VARIANT]",
         help="a model to serve; may be repeated (default: mosaiks)",
     )
-    parser.add_argument("--provider", metavar="NAME", help="where imagery comes from (default: synthetic)")
+    parser.add_argument("--provider", metavar="NAME", help="gee, stac or synthetic (default: synthetic)")
+    parser.add_argument("--project", metavar="ID", help="Google Cloud project that Earth Engine is used under")
     parser.add_argument("--checkpoints", metavar="DIR", help="weights, laid out <repo>/<file>")
 
 
@@ -46,11 +48,23 @@ def settings_of(args: argparse.Namespace) -> ServiceSettings:
         flags["http"] = given
     if args.model:
         flags["models"] = [_model(text) for text in args.model]
-    if args.provider:
-        flags["providers"] = {"default": args.provider}
+    if providers := _providers(args.provider, args.project):
+        flags["providers"] = providers
     if args.checkpoints:
         flags["checkpoints"] = {"root": args.checkpoints}
     return read_settings(args.config, flags=flags)
+
+
+def _providers(default: str | None, project: str | None) -> dict[str, object]:
+    """Naming a provider sets it up, with whatever file and environment say of it."""
+    flags: dict[str, object] = {}
+    if default is not None:
+        flags["default"] = default
+        if default != "synthetic":
+            flags[default] = {}
+    if project is not None:
+        flags["gee"] = {"project": project}
+    return flags
 
 
 def _model(text: str) -> dict[str, str]:

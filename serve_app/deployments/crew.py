@@ -29,6 +29,7 @@ class Crew:
         self._most = most
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="fetch")
         self._lock = threading.Lock()
+        self._first: deque[Job] = deque()
         self._todo: deque[Job] = deque()
         self._at_work = 0
         self._wanted = most  # a provider that waits must not wait to be found out
@@ -39,24 +40,25 @@ class Crew:
         """Threads that the latest jobs were worth."""
         return self._wanted
 
-    def do(self, jobs: Iterable[Job]) -> None:
-        """Queue jobs; they must not raise."""
+    def do(self, jobs: Iterable[Job], *, bulk: bool = True) -> None:
+        """Queue jobs, which must not raise; those that are not bulk go first."""
         with self._lock:
-            self._todo.extend(jobs)
+            (self._todo if bulk else self._first).extend(jobs)
             self._hire()
 
     def _hire(self) -> None:
-        for _ in range(min(self._wanted - self._at_work, len(self._todo))):
+        for _ in range(min(self._wanted - self._at_work, len(self._first) + len(self._todo))):
             self._at_work += 1
             self._threads.submit(self._work)
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._todo or self._at_work > self._wanted:
+                jobs = self._first or self._todo
+                if not jobs or self._at_work > self._wanted:
                     self._at_work -= 1
                     return
-                job = self._todo.popleft()
+                job = jobs.popleft()
             wall, cpu = time.perf_counter(), time.thread_time()
             job()
             self._learn(time.perf_counter() - wall, time.thread_time() - cpu)

@@ -12,13 +12,15 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from serve_app.deployments.fetcher import Fetcher
+from serve_app.deployments.limiter import QuotaActor
 from serve_app.deployments.ray_errors import REFETCH, RESEND
 from serve_app.flow import fair_share
 from serve_app.router import Lost, Reference
 from serve_app.settings import FetchSettings, ProviderSettings
-from serve_app.wire.blocks import BlockInfo, Item
+from serve_app.wire.blocks import BlockInfo, Hurry, Item
 
 _log = logging.getLogger(__name__)
+_LAG = 128  # ROIs that a home may be behind: some places are then read twice, but no job waits for a slow actor
 _RETURN_S, _RETURN_STEP_S = 60.0, 0.25  # of a dead fetch actor: longest wait, between looks
 
 
@@ -33,9 +35,15 @@ class RayFetchPool:
         self._name = name
         self._settings = settings
         self._providers = providers
+        self._quota = self._quota_actor()  # its first handle: Ray ends it with that
         self._actors = [self._actor(i) for i in range(settings.actors)]
         self._load = [0] * settings.actors
         self._returning: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many actors there are."""
+        return len(self._actors)
 
     def share(self, left: int) -> int:
         """What the next actor may take of ``left`` ROIs so that in the end all have the same to do."""
@@ -61,25 +69,33 @@ class RayFetchPool:
                 max_concurrency=1000,  # the actor bounds its own reads; calls only wait in its loop
                 scheduling_strategy="SPREAD",
             )
-            .remote(self._settings, self._providers)
+            .remote(self._settings, self._providers, self._quota_actor())
+        )
+
+    def _quota_actor(self) -> Any:  # noqa: ANN401 - as above
+        """The application's quota actor; None where no provider has a quota."""
+        if not self._providers.quotas:
+            return None
+        return (
+            ray.remote(QuotaActor)
+            .options(name=f"{self._name}-quota", get_if_exists=True, num_cpus=0, max_restarts=-1, max_concurrency=1000)
+            .remote(self._providers.quotas)
         )
 
     async def blocks(
-        self, span: Sequence[Item], *, patience_s: float = 0.0
+        self, span: Sequence[Item], hurry: Hurry, *, home: int | None = None
     ) -> AsyncIterator[tuple[BlockInfo, Reference]]:
-        """Yield a span's blocks as the least loaded actor has them; the payloads stay in the object store.
+        """Yield a span's blocks as its actor has them; the payloads stay in the object store.
 
         Raises:
             Lost: the actor died; what was not yielded may be sent again.
         """
         generator = None
-        actor = await self._pick()
+        actor = await self._pick(home)
         self._load[actor] += len(span)
         left = len(span)
         try:
-            generator = (
-                self._actors[actor].blocks.options(num_returns="streaming").remote(list(span), patience_s=patience_s)
-            )
+            generator = self._actors[actor].blocks.options(num_returns="streaming").remote(list(span), hurry)
             references = aiter(generator)
             async for payload in references:
                 # What is read comes second: where it arrived, the payload before it was no dying actor's error.
@@ -100,14 +116,18 @@ class RayFetchPool:
                 with contextlib.suppress(Exception):
                     ray.cancel(generator)
 
-    async def _pick(self) -> int:
-        """The least loaded actor of those that are up; only where none is, the first to return is waited for.
+    async def _pick(self, home: int | None) -> int:
+        """The home, or the least loaded actor where there is none, it is down, or it lags far behind.
+
+        Only where no actor is up the first to return is waited for.
 
         Work that is sent to an actor on its way back is lost again at once, and may be sent a few times only.
         """
         while not (up := self._up()):
             await asyncio.wait(self._returning.values(), return_when=asyncio.FIRST_COMPLETED)
-        return min(up, key=self._load.__getitem__)
+        least = min(up, key=self._load.__getitem__)
+        lags = home is None or home not in up or self._load[home] - self._load[least] > _LAG
+        return least if home is None or lags else home
 
     def _miss(self, actor: int) -> None:
         """Send nothing to an actor until it is back."""

@@ -11,17 +11,21 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+from uuid import uuid4
 
 from rs_embed_core.errors import ProviderError, RSEmbedError
 from rs_embed_core.fetch import fetch
+from rs_embed_core.plan import backend_of
 from rs_embed_core.prepare import prepare
 from rs_embed_core.prepared import ChipInfo
-from rs_embed_core.providers import get_provider, register_provider
-from rs_embed_core.providers.synthetic import SyntheticProvider
+from rs_embed_core.providers.calls import Terms, under
 from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
+from serve_app.deployments.limiter import Leases
+from serve_app.deployments.provider_table import ProviderTable
 from serve_app.settings import FetchSettings, ProviderSettings
-from serve_app.wire.blocks import BlockInfo, BlockItem, Item, Payload, Slot
+from serve_app.wire.blocks import BlockInfo, BlockItem, Hurry, Item, Payload, Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +83,26 @@ class Fetcher:
     """Reads and prepares spans of ROIs and hands them over in packed blocks as they are ready.
 
     Providers block, so reads run in this actor's own threads; ``concurrency`` bounds the reads under way.
+
+    Args:
+        quota: handle of the quota actor, where a service has a quota.
     """
 
-    def __init__(self, settings: FetchSettings, providers: ProviderSettings) -> None:
+    def __init__(self, settings: FetchSettings, providers: ProviderSettings, quota: Any = None) -> None:  # noqa: ANN401
         self._settings = settings
         self._default = providers.default
-        register_provider("synthetic", SyntheticProvider(delay_s=providers.synthetic_delay_ms / 1e3))
+        self._table = ProviderTable.build(providers, settings.cache)
         self._crew = Crew(settings.concurrency)
+        self._quota = quota
+        self._leases: asyncio.Task[None] | None = None
 
-    async def blocks(self, span: Sequence[Item], *, patience_s: float = 0.0) -> AsyncIterator[BlockInfo | Payload]:
-        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one.
-
-        Args:
-            patience_s: for so long nobody waits for a block; it may take that long to fill up.
-        """
-        linger_s = max(patience_s, self._settings.linger_ms / 1e3)
+    async def blocks(self, span: Sequence[Item], hurry: Hurry) -> AsyncIterator[BlockInfo | Payload]:
+        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one."""
+        self._hold_leases()
+        linger_s = max(hurry.patience_s, self._settings.linger_ms / 1e3)
+        terms = Terms(time.monotonic() + hurry.left_s, hurry.bulk)
         mailbox = _Mailbox(asyncio.get_running_loop())
-        self._crew.do(partial(self._deliver, item, mailbox) for item in span)
+        self._crew.do((partial(self._deliver, item, terms, mailbox) for item in span), bulk=hurry.bulk)
         try:
             left = len(span)
             while left:
@@ -107,15 +114,21 @@ class Fetcher:
         finally:
             mailbox.wanted = False
 
-    def _deliver(self, item: Item, mailbox: _Mailbox) -> None:
+    def _hold_leases(self) -> None:
+        """Begin, with the first span, to hold this actor's parts of the quotas."""
+        if self._leases is None and self._quota is not None and self._table.gates:
+            holder = f"{os.getpid()}-{uuid4().hex}"
+            self._leases = asyncio.get_running_loop().create_task(Leases(holder, self._table.gates, self._quota).run())
+
+    def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox) -> None:
         if mailbox.wanted:
-            mailbox.put(self._one(item))
+            with under(terms):
+                mailbox.put(self._one(item))
 
     def _one(self, item: Item) -> _Done:
         """Read and prepare one ROI in a thread; its error is its result."""
         try:
-            backend = item.plan.ask.backend
-            provider = get_provider(self._default if backend == "auto" else backend)
+            provider = self._table.get(backend_of(item.plan.ask, self._default))
             started = time.perf_counter()
             chip = fetch(item.plan, provider)
             fetch_ms = 1e3 * (time.perf_counter() - started)

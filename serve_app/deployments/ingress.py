@@ -11,9 +11,10 @@ from ray import serve
 
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.errors import JSONValue
-from rs_embed_core.providers import provider_names
+from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
 from serve_app.deployments.fetch_pool import RayFetchPool
+from serve_app.deployments.product_client import ProductClient
 from serve_app.router import Deployed, Router, default_ask
 from serve_app.settings import ServiceSettings
 from serve_app.stream import stream
@@ -46,12 +47,15 @@ class RouterReplica:
         deployed = {}
         self._encoders: list[ServeEncoder] = []
         for model in settings.models:
-            name = default_ask(model)[1].encoder
+            name, card = default_ask(model)[1].encoder, get_card(model.model)[0]
+            if card.product is not None:
+                deployed[name] = Deployed(model, ProductClient(card.product.provider))
+                continue
             client = ServeEncoder(encoders[name], board, start_timeout_s=patience)
             deployed[name] = Deployed(model, client)
             self._encoders.append(client)
         self._fetchers = RayFetchPool(application, settings.fetch, settings.providers)
-        self._router = Router(deployed, self._fetchers, settings.limits, provider_names())
+        self._router = Router(deployed, self._fetchers, settings.limits, settings.providers)
         self._limits = limits(settings)
 
     async def run(self, job: Job) -> AsyncGenerator[list[Row]]:

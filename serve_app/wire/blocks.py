@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rs_embed_core.embedding import EncoderInfo
@@ -19,6 +20,21 @@ class Item:
     index: int
     plan: Plan
     attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Hurry:
+    """How soon a span's ROIs are wanted.
+
+    Attributes:
+        patience_s: for so long nobody waits for a block, so it may fill up; the actor's own linger is the least.
+        left_s: seconds until the request's deadline, counted from when this is sent.
+        bulk: one span of a long job: reads of short ones go first.
+    """
+
+    patience_s: float = 0.0
+    left_s: float = math.inf
+    bulk: bool = True
 
 
 @dataclass(frozen=True)

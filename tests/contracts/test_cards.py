@@ -15,18 +15,30 @@ import numpy as np
 import pytest
 import torch
 
-from rs_embed_core import describe_model, list_models
+from rs_embed_core import (
+    TemporalSpec,
+    UserData,
+    describe_model,
+    get_embedding_from_data,
+    list_models,
+    list_models_for_data,
+)
 from rs_embed_core.card import ModelCard, Option
-from rs_embed_core.errors import InvalidInput, UnknownOption, Unsupported
+from rs_embed_core.errors import InvalidInput, InvalidRequest, UnknownOption, Unsupported
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
+from rs_embed_core.preprocessing.time import CalendarYear
 from rs_embed_core.preprocessing.values import Standardize
+from rs_embed_core.providers import provider_names
 from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask, OptionValue, model_config_from
 
 CARDS = [get_card(model)[0] for model in list_models()]
+NETWORKS = [card for card in CARDS if card.product is None]
 every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.id)
+every_network = pytest.mark.parametrize("card", NETWORKS, ids=lambda card: card.id)
+every_product = pytest.mark.parametrize("card", [card for card in CARDS if card.product], ids=lambda card: card.id)
 _IS_TYPE = {
     "integer": lambda value: type(value) is int,
     "number": lambda value: type(value) is float,
@@ -46,7 +58,7 @@ def _settings(card: ModelCard) -> Iterator[dict[str, OptionValue]]:
 
 
 def _asks() -> Iterator[object]:
-    for card in CARDS:
+    for card in NETWORKS:
         for variant in card.variants:
             for entry in card.inputs:
                 ask = Ask(card.id, model_config=(("variant", variant),), modality=entry.modality)
@@ -89,7 +101,7 @@ def test_aliases_resolve(card):
         assert get_card(name) == (card, None)
     for alias in card.aliases:
         assert get_card(alias.name.replace("_", "-")) == (card, alias)
-        selection = recipe(Ask(alias.name)).selection
+        selection = card.select(Ask(alias.name), alias)
         assert selection.model == card.id
         assert selection.variant == (alias.variant or card.default_variant)
     for key, variant in card.variants.items():
@@ -187,6 +199,35 @@ def test_bands_and_statistics_belong_together(card):
                 assert all(value > 0 for value in dict(step.std).values())
 
 
+@every_product
+def test_a_product_has_a_provider_and_no_network(card):
+    assert card.network is None
+    assert card.product.provider in provider_names()
+    assert not any(variant.weights for variant in card.variants.values())
+    page = describe_model(card.id)
+    assert (page["type"], page["provider"]) == ("precomputed", card.product.provider)
+    for entry in card.inputs:
+        assert len(entry.bands) == card.variants[card.default_variant].dim
+        assert isinstance(entry.time, CalendarYear)
+
+
+@every_product
+def test_a_product_is_asked_for_whole_years(card):
+    summer = recipe(Ask(card.id, temporal=TemporalSpec.range("2021-06-01", "2022-03-01")))
+    assert summer.frames == recipe(Ask(card.id, temporal=TemporalSpec.year(2021))).frames
+    assert [notice.code for notice in summer.notices] == ["whole_year"]
+    if card.default_window is None:
+        with pytest.raises(InvalidRequest, match="needs a year"):
+            recipe(Ask(card.id))
+
+
+@every_product
+def test_a_product_takes_no_pixels_of_the_caller(card):
+    with pytest.raises(Unsupported, match="precomputed"):
+        get_embedding_from_data(card.id, UserData(np.zeros((1, 4, 4), np.float32), "C"))
+    assert card.id not in list_models_for_data(card.inputs[0].collection)
+
+
 @every_card
 def test_weights_name_a_repository_and_a_file(card):
     for variant in card.variants.values():
@@ -235,7 +276,7 @@ def _shapes_of(network: torch.nn.Module, batch: Batch) -> tuple[tuple[int, ...],
     return tuple(features.grid.shape), None if features.pooled_mean is None else tuple(features.pooled_mean.shape)
 
 
-@every_card
+@every_network
 def test_every_setting_prepares_an_example(card):
     for setting in _settings(card):
         batch = example(Ask(card.id, model_config=model_config_from(setting)))
@@ -252,7 +293,8 @@ def test_cards_prepare_without_torch():
         "from rs_embed_core import describe_model, list_models\n"
         "from rs_embed_core.prepare import example\n"
         "from rs_embed_core.specs.request import Ask\n"
-        "for model in list_models(include_aliases=True): example(Ask(model)); describe_model(model)\n"
+        "for model in list_models(include_aliases=True):\n"
+        "    if describe_model(model)['type'] == 'on_the_fly': example(Ask(model))\n"
         "import sys; sys.exit(str([n for n in ('torch', 'ray', 'timm', 'open_clip') if n in sys.modules] or ''))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

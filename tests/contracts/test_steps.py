@@ -16,6 +16,7 @@ import rs_embed_core.preprocessing
 from rs_embed_core.chip import Period
 from rs_embed_core.errors import InvalidInput
 from rs_embed_core.preprocessing.chain import Chain, Step
+from rs_embed_core.preprocessing.finished import BlankMissing, PoolPixels
 from rs_embed_core.preprocessing.fit import CentreCrop, PadToSquare, Resize, ResizeShorterSide8Bit, ShrinkTo
 from rs_embed_core.preprocessing.side_inputs import Months, Scene, Wavelengths
 from rs_embed_core.preprocessing.time import FirstFrame, Frames, SingleFrame, stride_count
@@ -29,7 +30,7 @@ from rs_embed_core.preprocessing.values import (
     StretchFrames,
     Truncate,
 )
-from rs_embed_core.sample import Sample
+from rs_embed_core.sample import Sample, View
 
 BANDS = ("B4", "B3")
 STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of [2, 2, 20, 30]
@@ -49,6 +50,9 @@ STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of
     ResizeShorterSide8Bit(10): (2, 2, 10, 15),
     CentreCrop(8): (2, 2, 8, 8),
     FirstFrame(): (2, 20, 30),
+    BlankMissing(): (2, 2, 20, 30),
+    PoolPixels("ignore"): (2, 2),
+    PoolPixels("spread"): (2, 2),
 }
 NAMES = {type(step).__name__: type(step) for step in STEPS}
 every_step = pytest.mark.parametrize(("step", "shape"), list(STEPS.items()), ids=map(repr, STEPS))
@@ -102,9 +106,10 @@ def test_a_step_is_a_readable_value(step, shape):
 @every_step
 def test_frames_and_bands_do_not_touch_each_other(step, shape):
     whole = step(_sample()).image
-    for frame in range(len(whole) if whole.ndim == 4 else 1):
+    keeps_frames = not isinstance(step, FirstFrame)
+    for frame in range(len(whole) if keeps_frames else 1):
         part = step(_sample(_sample().image[frame : frame + 1])).image
-        np.testing.assert_allclose(part, whole[frame : frame + 1] if whole.ndim == 4 else whole, rtol=1e-6)
+        np.testing.assert_allclose(part, whole[frame : frame + 1] if keeps_frames else whole, rtol=1e-6)
 
 
 def test_values_by_hand():
@@ -122,6 +127,26 @@ def test_missing_pixels_and_values_that_are_no_numbers_get_the_fill():
     after = FillMissing(9.0)(_sample(image, valid=valid))
     assert after.valid is None
     np.testing.assert_array_equal(after.image[0], [[[1, 2, 9, 4]], [[5, 9, 9, 9]]])
+
+
+NAN = float("nan")
+
+
+def test_a_finished_product_has_nan_where_there_is_no_embedding():
+    valid = np.array([[[True, False]]])
+    image = np.array([[[[1, 2]], [[3, 4]]]], np.float32)  # [1, 2, 1, 2]
+    after = BlankMissing()(_sample(image, valid=valid)).image
+    np.testing.assert_array_equal(after[0], [[[1, NAN]], [[3, NAN]]])
+
+
+def test_pixels_are_pooled_with_or_without_those_that_are_missing():
+    image = np.array([[[1, 4, NAN]], [[NAN, NAN, NAN]], [[1, 2, 6]]], np.float32)  # [3, 1, 3]
+    for pooling, ignore, spread in (("mean", [2.5, NAN, 3], [NAN, NAN, 3]), ("max", [4, NAN, 6], [NAN, NAN, 6])):
+        sample = _sample(image, view=View(pooling=pooling))
+        np.testing.assert_array_equal(PoolPixels("ignore")(sample).image, np.float32(ignore))
+        np.testing.assert_array_equal(PoolPixels("spread")(sample).image, np.float32(spread))
+    grid = _sample(image, view=View("grid"))
+    assert PoolPixels("ignore")(grid).image is image
 
 
 def test_statistics_go_by_name_not_by_place():

@@ -14,10 +14,12 @@ import pytest
 import torch
 
 import rs_embed_core
+from load_tests import recipe_weights
 from serve_app.client import EmbeddingClient
 from serve_app.serving import Serving, free_port, serving
 from serve_app.settings import ServiceSettings
-from tests.parity.golden import load_case
+from tests.emulator.control import Emulator, emulator
+from tests.parity.golden import golden_dir, load_case
 from tests.parity.published import publish
 from tests.serve import slow as slow_application
 
@@ -27,22 +29,37 @@ _CPUS = 8  # logical ones, to hold every replica: they reserve, they do not comp
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``checkpoints.root`` with Galileo's nano and nothing else."""
+    """A ``checkpoints.root`` with Galileo's nano, made-up weights of DOFA's base, and nothing else."""
     root = tmp_path_factory.mktemp("weights")
     publish(load_case("galileo", "real_nano"), root)
+    recipe_weights.write("dofa", "base", root)
     return root
 
 
 @pytest.fixture(scope="session")
-def service(weights: Path) -> Iterator[Serving]:
+def earth_engine() -> Iterator[Emulator]:
+    """An Earth Engine with scenes of every place."""
+    with emulator("world") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service(weights: Path, earth_engine: Emulator) -> Iterator[Serving]:
     """The main application; its numbers come from one thread, as the library's in these tests."""
-    models = [{"model": "mosaiks"}, {"model": "galileo"}, {"model": "remoteclip"}]
+    models: list[dict[str, object]] = [
+        {"model": name} for name in ("mosaiks", "galileo", "remoteclip", "gse", "tessera")
+    ]
+    models.append({"model": "dofa", "min_replicas": 0})  # large, and wanted by one test only
     settings = ServiceSettings.model_validate(
         {
             "name": "main",
             "models": [{**model, "cpu_threads": 1, "device": "cpu"} for model in models],
             "fetch": {"actors": 2, "concurrency": 4, "block_items": 8, "linger_ms": 10},
             "checkpoints": {"root": weights, "offline": True},
+            "providers": {
+                "gee": {"url": earth_engine.url, "project": "emulated", "credentials": "anonymous", "at_once": 8},
+                "tessera": {"root": golden_dir("tessera") / "sample", "offline": True},
+            },
             "limits": {"window_rois": 48, "max_body_mb": 0.1, "cold_start_timeout_s": 120},
             "http": {"port": free_port()},
         }
@@ -52,9 +69,10 @@ def service(weights: Path) -> Iterator[Serving]:
         # A reference that is pickled outside of a call's arguments is never freed: make it an error instead.
         patch.setenv("RAY_allow_out_of_band_object_ref_serialization", "0")
         patch.setenv("HF_HUB_CACHE", str(weights / "no-hub"))  # what this machine has downloaded does not count
+        before = set(psutil.Process().children(recursive=True))
         with serving(settings, num_cpus=_CPUS) as running:
             yield running
-            processes = psutil.Process().children(recursive=True)
+            processes = [child for child in psutil.Process().children(recursive=True) if child not in before]
         _, alive = psutil.wait_procs(processes, _PATIENCE_S)
     assert not alive
 

@@ -15,17 +15,19 @@ from rs_embed_core.tokens import TokenBlock
 from serve_app.deployments.fetcher import Fetcher
 from serve_app.router import Lost, Reference
 from serve_app.settings import FetchSettings, ProviderSettings
-from serve_app.wire.blocks import BlockInfo, Encoded, EncodedBatch, Item, Payload
+from serve_app.wire.blocks import BlockInfo, Encoded, EncodedBatch, Hurry, Item, Payload
 
 
 @dataclass
 class LocalFetchers:
     """The real ``Fetcher``, called directly; ``lose`` says after how many blocks a call dies."""
 
+    size: int = 2
     delay_ms: float = 0
     block_items: int = 4
     lose: Callable[[int], int | None] = lambda call: None
     calls: int = 0
+    homes: list[int | None] = field(default_factory=list)
     under_way: set[int] = field(default_factory=set)
     peak: int = 0
 
@@ -37,14 +39,15 @@ class LocalFetchers:
         return left
 
     async def blocks(
-        self, span: Sequence[Item], *, patience_s: float = 0.0
+        self, span: Sequence[Item], hurry: Hurry, *, home: int | None = None
     ) -> AsyncIterator[tuple[BlockInfo, Reference]]:
         call, self.calls = self.calls, self.calls + 1
+        self.homes.append(home)
         self.under_way |= {item.index for item in span}
         self.peak = max(self.peak, len(self.under_way))
         payload: Payload | None = None
         sent = 0
-        async for part in self._fetcher.blocks(span, patience_s=patience_s):
+        async for part in self._fetcher.blocks(span, hurry):
             if isinstance(part, Payload):
                 if self.lose(call) is not None and sent >= (self.lose(call) or 0):
                     raise Lost("the actor died")

@@ -8,9 +8,9 @@ from rs_embed_core import PointBuffer, TemporalSpec
 from rs_embed_core.plan import plan
 from rs_embed_core.specs.request import Ask
 from serve_app.deployments.fetcher import Fetcher
-from serve_app.flow import Order, Pace, Window, fair_share
+from serve_app.flow import Dealer, Order, Pace, Window, fair_share
 from serve_app.settings import FetchSettings, ProviderSettings
-from serve_app.wire.blocks import BlockInfo, Item
+from serve_app.wire.blocks import BlockInfo, Hurry, Item
 from serve_app.wire.rows import Row
 
 
@@ -36,6 +36,26 @@ def test_dealing_by_fair_share_leaves_all_with_the_same() -> None:
         loads[loads.index(min(loads))] += size
         left -= size
     assert max(loads) - min(loads) < len(loads)
+
+
+def places(count: int) -> list[tuple[float, ...]]:
+    return [(10.0, 0.0, 1e5 + 640.0 * (i % 50), 0.0, -10.0, 6e6 - 640.0 * (i // 50)) for i in range(count)]
+
+
+def test_a_place_has_one_home_whatever_the_job() -> None:
+    homes = [Dealer(4, 1).home(place) for place in places(200)]
+    assert homes == [Dealer(4, 1).home(place) for place in places(200)]
+    assert set(homes) == {0, 1, 2, 3}
+    few = Dealer(4, 8)
+    assert [few.home(place) for place in places(8)] == homes[:8]
+
+
+def test_a_long_job_is_dealt_evenly() -> None:
+    dealer = Dealer(2, 256)
+    homes = [dealer.home(place) for place in places(256)]
+    assert homes.count(0) == 128
+    usual = [Dealer(2, 1).home(place) for place in places(256)]
+    assert sum(a != b for a, b in zip(homes, usual, strict=True)) < 32
 
 
 def test_a_window_is_bounded_in_rois_and_in_bytes_but_takes_one_of_any_size() -> None:
@@ -105,7 +125,7 @@ async def blocks_of(fetcher: Fetcher, *, patience_s: float) -> list[int]:
     """ROIs in each block of a span whose reads end one after the other."""
     ask = Ask(model="mosaiks", temporal=TemporalSpec.range("2022-06-01", "2022-09-01"))
     span = [Item(i, plan(ask.at(PointBuffer(11 + i / 100, 48.0, 80.0)))) for i in range(6)]
-    parts = [part async for part in fetcher.blocks(span, patience_s=patience_s)]
+    parts = [part async for part in fetcher.blocks(span, Hurry(patience_s))]
     return [len(part.items) for part in parts if isinstance(part, BlockInfo)]
 
 

@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, dict[str, object], type[RSEmbedError], type[RSEmbedErro
     ("input_prep", {"input_prep": "crop"}, InvalidRequest, SpecError, "resize, tile, auto"),
     ("config", {"model_config": "large"}, InvalidRequest, SpecError, "object"),
     ("model", {"model": "mosaik"}, UnknownModel, ModelError, "Did you mean mosaiks"),
-    ("far from any", {"model": "zzzz"}, UnknownModel, ModelError, "Known models: dofa"),
+    ("far from any", {"model": "zzzz"}, UnknownModel, ModelError, "Known models: copernicus"),
     ("no model", {"model": ""}, InvalidRequest, SpecError, "model"),
     ("variant", {"model_config": {"variant": "huge"}}, UnknownOption, ModelError, "Variants are gaussian"),
     ("key", {"model_config": {"sead": 1}}, UnknownOption, ModelError, "seed"),
@@ -177,7 +177,7 @@ def test_a_default_window_is_said():
     assert codes == ["default_window", "synthetic_imagery"]
     meta = get_embedding("mosaiks", spatial=PLACE, temporal=TemporalSpec.year(2021)).meta
     assert [notice["code"] for notice in meta["notices"]] == ["synthetic_imagery"]
-    assert meta["temporal"] == {"mode": "year", "start": "2021-01-01", "end": "2022-01-01"}
+    assert meta["temporal"] == {"mode": "year", "year": 2021, "start": "2021-01-01", "end": "2022-01-01"}
 
 
 def test_settings_are_in_the_meta():

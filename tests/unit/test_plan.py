@@ -98,6 +98,7 @@ def test_every_part_of_a_read_is_in_its_key():
         "linear": False,
         "require_iw": False,
         "relax_iw": False,
+        "scenes": False,
     }
     assert changes.keys() == FetchPlan.__dataclass_fields__.keys()
     keys = [replace(read, **{name: value}).key for name, value in changes.items()]

@@ -21,7 +21,7 @@ from rs_embed_core.errors import (
 )
 from rs_embed_core.specs.request import Ask
 from serve_app.router import Deployed, Lost, PayloadLost, Router
-from serve_app.settings import LimitSettings, ModelSettings
+from serve_app.settings import LimitSettings, ModelSettings, ProviderSettings
 from serve_app.stream import stream
 from serve_app.wire.rows import Job, Row
 from tests.unit.pipeline_fakes import LocalEncoder, LocalFetchers
@@ -37,7 +37,7 @@ def places(count: int) -> tuple[object, ...]:
 def router(fetchers: LocalFetchers | None = None, encoder: LocalEncoder | None = None, **limits: float) -> Router:
     deployed = Deployed(ModelSettings(model="mosaiks"), encoder or LocalEncoder())
     settings = LimitSettings.model_validate(limits)
-    return Router({"mosaiks-gaussian": deployed}, fetchers or LocalFetchers(), settings, ["synthetic"])
+    return Router({"mosaiks-gaussian": deployed}, fetchers or LocalFetchers(), settings, ProviderSettings())
 
 
 async def collect(job: Job, by: Router) -> list[Row]:

@@ -1,0 +1,79 @@
+"""Stage fetch: the providers of one fetch actor, as the settings say, behind gates and a cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import ray
+from ray.exceptions import RayError
+
+from rs_embed_core.chip import Chip
+from rs_embed_core.providers import get_provider
+from rs_embed_core.providers.base import Provider
+from rs_embed_core.providers.cache import CachedProvider, LruShelf, Shelf
+from rs_embed_core.providers.copernicus import CopernicusProvider
+from rs_embed_core.providers.disk import DiskShelf
+from rs_embed_core.providers.gate import Gate
+from rs_embed_core.providers.gee import GeeProvider
+from rs_embed_core.providers.stac import StacProvider
+from rs_embed_core.providers.synthetic import SyntheticProvider
+from rs_embed_core.providers.tessera import TesseraProvider
+from serve_app.settings import CacheSettings, ProviderSettings
+
+
+@dataclass(frozen=True)
+class ProviderTable:
+    """The providers by name, and the gates of those whose service has a quota."""
+
+    providers: dict[str, Provider]
+    gates: dict[str, Gate] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, settings: ProviderSettings, cache: CacheSettings) -> ProviderTable:
+        """The table that the settings describe."""
+        gates = {name: Gate(quota, name=name) for name, quota in settings.quotas.items()}
+        bare: list[tuple[Provider, str]] = []  # and what of their settings changes pixels
+        if settings.gee is not None:
+            bare.append((GeeProvider(settings.gee.plain(), gates["gee"]), str(settings.gee.url)))
+        if settings.stac is not None:
+            bare.append((StacProvider(settings.stac.plain(), gates["stac"]), settings.stac.model_dump_json()))
+        if settings.tessera is not None:
+            bare.append((TesseraProvider(settings.tessera.plain()), settings.tessera.model_dump_json()))
+        if settings.copernicus is not None:
+            bare.append((CopernicusProvider(settings.copernicus.plain()), settings.copernicus.model_dump_json()))
+        shelves = _shelves(cache)
+        providers: dict[str, Provider] = {"synthetic": SyntheticProvider(delay_s=settings.synthetic_delay_ms / 1e3)}
+        for provider, scope in bare:
+            kept = CachedProvider(provider, shelves, no_imagery_s=cache.no_imagery_s, scope=scope)
+            providers[provider.name] = kept
+        return cls(providers, gates)
+
+    def get(self, name: str) -> Provider:
+        """The provider of a name; also one that the process itself registered.
+
+        Raises:
+            UnknownProvider: no such name.
+        """
+        if name in self.providers:
+            return self.providers[name]
+        return get_provider(name)
+
+
+def _shelves(cache: CacheSettings) -> dict[str, Shelf]:
+    shelves: dict[str, Shelf] = {"memory": object_store_shelf(1e6 * cache.memory_mb)}
+    if cache.disk_path is not None:
+        shelves["disk"] = DiskShelf(cache.disk_path.expanduser(), 1e6 * cache.disk_mb)
+    return shelves
+
+
+def object_store_shelf(nbytes: float) -> LruShelf[ray.ObjectRef[Chip]]:
+    """Chips in Ray's object store: every reader shares the same memory, and what is too much spills to disk."""
+    return LruShelf(nbytes, keep=ray.put, take=_taken)
+
+
+def _taken(reference: ray.ObjectRef[Chip]) -> Chip | None:
+    try:
+        chip: Chip = ray.get(reference)
+    except RayError:
+        return None
+    return chip
