@@ -1,4 +1,4 @@
-"""``make bench``: throughput, overlap, bulk cost and start-up in one run, as one JSON object.
+"""``make bench``: throughput, overlap, bulk cost, reads and start-up in one run, as one JSON object.
 
 Every number is a ratio or a cost measured in this run, medians of repeats that are interleaved with what they are
 compared with. See load_tests/README.md.
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from load_tests import machine, recipe_weights
 from load_tests.processes import PeakMemory, cpu_seconds
+from load_tests.reads import reads
 from rs_embed_core import PointBuffer, TemporalSpec
 from serve_app.client import EmbeddingClient
 from serve_app.serving import Serving, free_port, serving
@@ -228,7 +229,7 @@ def main() -> None:
     logging.getLogger("ray").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="file to write; the JSON is printed in any case")
-    parser.add_argument("--only", choices=["start", "throughput", "overlap", "bulk"], help="one scenario")
+    parser.add_argument("--only", choices=["start", "throughput", "overlap", "bulk", "reads"], help="one scenario")
     parser.add_argument("--repeats", type=int, default=3, help="repeats of what is compared")
     parser.add_argument("--rois", type=int, default=10_000, help="ROIs of the bulk scenario")
     given = parser.parse_args()
@@ -239,6 +240,7 @@ def main() -> None:
             "throughput": lambda: throughput(root, rois=128, repeats=given.repeats),
             "overlap": lambda: overlap(root, rois=256, repeats=given.repeats),
             "bulk": lambda: bulk(root, rois=given.rois),
+            "reads": lambda: reads(repeats=given.repeats),
         }
         results: Results = {"machine": machine.facts()}
         for name, scenario in scenarios.items():
