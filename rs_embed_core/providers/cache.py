@@ -18,7 +18,7 @@ from typing import Protocol
 from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.errors import NoImagery, ProviderTimeout
 from rs_embed_core.providers.base import Provider
-from rs_embed_core.providers.calls import terms, too_late
+from rs_embed_core.providers.calls import COUNTED, terms, too_late
 
 
 class Shelf(Protocol):
@@ -195,4 +195,7 @@ def _followed(flight: Future[Chip]) -> Chip | None:
 
 
 def _said(chip: Chip, where: str) -> Chip:
-    return replace(chip, facts=(*chip.facts, ("cache", where)))
+    """The chip with its way; what it once cost was paid by the read that missed."""
+    free = where != "miss"
+    facts = ((name, 0 if free and name in COUNTED else value) for name, value in chip.facts)
+    return replace(chip, facts=(*facts, ("cache", where)))

@@ -22,6 +22,7 @@ from rs_embed_core.errors import ProviderError, ProviderTimeout
 
 type Pressure = Literal["none", "concurrency", "rate"]
 
+COUNTED = ("requests", "retries", "bytes", "queued_ms")  # what a ``Tally`` counts, and ``Chip.facts`` call it
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0  # full jitter below 0.5 * 2**n, at most 20 (earth_engine.md, 2.3)
 
 
@@ -106,13 +107,16 @@ class Turnstile(Protocol):
     def leave(self, verdict: Verdict | None) -> None:
         """Give the slot back; ``verdict`` is None after a success."""
 
+    def may_retry(self) -> bool:
+        """Whether a request that failed on the way may go again: no more than a share of all do."""
+
 
 class Tally:
     """What one chip cost: requests, retries, bytes, seconds of waiting for a slot. Threads may share one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[str, float] = {"requests": 0, "retries": 0, "bytes": 0, "queued_ms": 0.0}
+        self._counts = dict.fromkeys(COUNTED, 0.0)
 
     def add(self, name: str, amount: float = 1) -> None:
         """Count something."""
@@ -157,10 +161,14 @@ class Asking:
             except _Failed as failed:
                 verdict = failed.verdict
                 wait_s = _wait_s(attempt, verdict)
-                if attempt >= verdict.tries or wait_s >= terms().left_s:
+                if attempt >= verdict.tries or wait_s >= terms().left_s or not self._affordable(verdict):
                     raise verdict.error from failed.cause
             self.tally.add("retries")
             time.sleep(wait_s)
+
+    def _affordable(self, verdict: Verdict) -> bool:
+        """Whether the service, when it fails often, is spared another try; one that is only busy is not."""
+        return verdict.pressure != "none" or self.gate.may_retry()
 
     def _once[R](self, send: Callable[[float], R]) -> R:
         queued = time.monotonic()

@@ -18,6 +18,7 @@ from rs_embed_core.providers.calls import Terms, Verdict, too_late
 
 _BREAKS_AT = 3  # such faults in a row open the circuit: one may be a hiccup of the service's own
 _OPEN_S = 30.0
+_RETRIES, _RETRY_SHARE = 20.0, 0.2  # that may be tried again at once, and of the requests that succeed after that
 _LOOK_S = 1.0  # the limit grows with time, which wakes nobody
 
 
@@ -92,6 +93,7 @@ class Gate:
         self._inside = 0
         self._cuts = 0
         self._faults = 0
+        self._retries = _RETRIES
         self._broken: tuple[ProviderError, float] | None = None
 
     def resize(self, at_once: int, per_second: float) -> None:
@@ -161,8 +163,17 @@ class Gate:
                 self._allowance.cut()
             if verdict is None:
                 self._faults = 0
+                self._retries = min(_RETRIES, self._retries + _RETRY_SHARE)
             elif verdict.breaks:
                 self._faults += 1
                 if self._faults >= _BREAKS_AT:
                     self._broken = (verdict.error, time.monotonic() + max(_OPEN_S, verdict.retry_after_s or 0.0))
             self._open.notify_all()
+
+    def may_retry(self) -> bool:
+        """See ``Turnstile.may_retry``."""
+        with self._open:
+            if self._retries < 1.0:
+                return False
+            self._retries -= 1.0
+            return True

@@ -24,6 +24,7 @@ from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
 from serve_app.deployments.limiter import Leases
 from serve_app.deployments.provider_table import ProviderTable
+from serve_app.observe import FetchMetrics
 from serve_app.settings import FetchSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Hurry, Item, Payload, Slot
 
@@ -93,6 +94,7 @@ class Fetcher:
         self._default = providers.default
         self._table = ProviderTable.build(providers, settings.cache)
         self._crew = Crew(settings.concurrency)
+        self._metrics = FetchMetrics()
         self._quota = quota
         self._leases: asyncio.Task[None] | None = None
 
@@ -109,6 +111,7 @@ class Fetcher:
                 block = await mailbox.take(min(left, self._settings.block_items), linger_s)
                 left -= len(block)
                 info, payload = pack(block)
+                self._metrics.block(info.items)
                 yield payload
                 yield info
         finally:
@@ -118,7 +121,8 @@ class Fetcher:
         """Begin, with the first span, to hold this actor's parts of the quotas."""
         if self._leases is None and self._quota is not None and self._table.gates:
             holder = f"{os.getpid()}-{uuid4().hex}"
-            self._leases = asyncio.get_running_loop().create_task(Leases(holder, self._table.gates, self._quota).run())
+            leases = Leases(holder, self._table.gates, self._quota, self._metrics)
+            self._leases = asyncio.get_running_loop().create_task(leases.run())
 
     def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox) -> None:
         if mailbox.wanted:

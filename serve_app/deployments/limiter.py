@@ -12,6 +12,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from rs_embed_core.providers.gate import Gate, Quota
+from serve_app.observe import FetchMetrics
 from serve_app.quota import TTL_S, Need, Part, Shares
 
 _log = logging.getLogger(__name__)
@@ -40,12 +41,20 @@ class Leases:
         holder: a name unique to this process.
         gates: by service; nothing passes them before the first part has come.
         quota: handle of the quota actor.
+        metrics: what is told how it stands at the gates.
     """
 
-    def __init__(self, holder: str, gates: Mapping[str, Gate], quota: Any) -> None:  # noqa: ANN401 - Ray's handle
+    def __init__(
+        self,
+        holder: str,
+        gates: Mapping[str, Gate],
+        quota: Any,  # noqa: ANN401 - Ray's handle
+        metrics: FetchMetrics,
+    ) -> None:
         self._holder = holder
         self._gates = gates
         self._quota = quota
+        self._metrics = metrics
         self._parts = dict.fromkeys(gates, 0)
         self._renewed_at = time.monotonic()
         self._starved = asyncio.Event()
@@ -76,6 +85,7 @@ class Leases:
 
     def _need(self, name: str, gate: Gate) -> Need:
         inside, waiting, cuts = gate.demand
+        self._metrics.gate(name, inside=inside, waiting=waiting, part=self._parts[name])
         return Need(inside, waiting, cuts, self._parts[name])
 
     def _apply(self, parts: Mapping[str, Part]) -> None:

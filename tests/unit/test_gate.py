@@ -163,6 +163,19 @@ def test_nothing_is_sent_again_beyond_the_deadline() -> None:
     assert seen[0] <= 0.5
 
 
+def test_a_service_that_fails_often_is_asked_again_seldom() -> None:
+    gate, tally = Gate(QUICK, name="x"), Tally()
+    allowed = sum(gate.may_retry() for _ in range(100))
+    assert 0 < allowed < 50
+    with pytest.raises(ProviderError, match="down"):
+        Asking(lambda _: Verdict(ProviderError("down."), tries=2), gate, tally).ask(failing(9, []))  # type: ignore[arg-type]
+    assert dict(tally.facts())["retries"] == 0
+    for _ in range(5):  # successes are worth one more
+        gate.enter(Terms())
+        gate.leave(None)
+    assert [gate.may_retry(), gate.may_retry()] == [True, False]
+
+
 def test_complaints_reach_the_gate() -> None:
     gate = Gate(QUICK, name="x")
     with under(soon(0.2)), pytest.raises(ProviderQuota):
