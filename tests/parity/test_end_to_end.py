@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from rs_embed_core import BBox, OutputSpec, PointBuffer, TemporalSpec
 from rs_embed_core.providers import register_provider
 from rs_embed_core.providers.array import ArrayProvider
 from rs_embed_core.registry import get_card, register_model
+from tests.parity import layouts
 from tests.parity.golden import Case, cases, load_case, recipe
 from tests.parity.published import publish
 
-MODELS = ("dofa", "galileo", "remoteclip")
+MODELS = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__))
 _SMALL = ("tiny", "nano", "real_nano")
 _GALILEO_OPTIONS = {
     "RS_EMBED_GALILEO_NORM": "normalization",

@@ -1,0 +1,1 @@
+"""How the authors of each model publish their weights, and how a golden case describes a reduced network."""
