@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from rs_embed_core.card import Alias, Input, ModelCard, Product, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.finished import BlankMissing, PoolPixels
 from rs_embed_core.preprocessing.time import CalendarYear, FirstFrame
 
 _DIM = 64
+_MISSING = -9999.0  # golden/gse/spec.md, "Request"
 
 CARD = ModelCard(
     id="gse",
@@ -26,11 +25,11 @@ CARD = ModelCard(
             collection="GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL",
             bands=tuple(f"A{i:02d}" for i in range(_DIM)),
             shape=Shape(32_768, patch_size=1, fit="native"),
-            chain=Chain(BlankMissing(), FirstFrame(), PoolPixels("ignore")),
+            chain=Chain(BlankMissing(_MISSING), FirstFrame(), PoolPixels("ignore")),
             time=CalendarYear(),
             cloudy_pct=None,
             composite="mosaic",
-            fill_value=math.nan,
+            fill_value=_MISSING,
             region="rectangle",
         ),
     ),

@@ -13,13 +13,20 @@ from rs_embed_core.sample import Sample
 
 @dataclass(frozen=True)
 class BlankMissing:
-    """Make NaN of pixels that the provider has no embedding for."""
+    """Make NaN of pixels without an embedding.
+
+    Attributes:
+        value: what stands for one that is missing (JSON knows no NaN, so it is not asked for).
+    """
+
+    value: float
 
     def __call__(self, sample: Sample) -> Sample:
-        """The sample with NaN in ``image [T, D, H, W]`` wherever ``valid`` is False."""
-        if sample.valid is None or sample.valid.all():
-            return sample
-        return sample.with_image(np.where(sample.valid[:, None], sample.image, np.float32(np.nan)))
+        """The sample with NaN in ``image [T, D, H, W]`` wherever ``valid`` is False or the value says so."""
+        missing = sample.image == np.float32(self.value)
+        if sample.valid is not None:
+            missing |= ~sample.valid[:, None]
+        return sample.with_image(np.where(missing, np.float32(np.nan), sample.image)) if missing.any() else sample
 
 
 @dataclass(frozen=True)

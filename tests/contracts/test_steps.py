@@ -50,7 +50,7 @@ STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of
     ResizeShorterSide8Bit(10): (2, 2, 10, 15),
     CentreCrop(8): (2, 2, 8, 8),
     FirstFrame(): (2, 20, 30),
-    BlankMissing(): (2, 2, 20, 30),
+    BlankMissing(-9999.0): (2, 2, 20, 30),
     PoolPixels("ignore"): (2, 2),
     PoolPixels("spread"): (2, 2),
 }
@@ -135,8 +135,10 @@ NAN = float("nan")
 def test_a_finished_product_has_nan_where_there_is_no_embedding():
     valid = np.array([[[True, False]]])
     image = np.array([[[[1, 2]], [[3, 4]]]], np.float32)  # [1, 2, 1, 2]
-    after = BlankMissing()(_sample(image, valid=valid)).image
+    after = BlankMissing(-9999.0)(_sample(image, valid=valid)).image
     np.testing.assert_array_equal(after[0], [[[1, NAN]], [[3, NAN]]])
+    np.testing.assert_array_equal(BlankMissing(3.0)(_sample(image)).image[0], [[[1, 2]], [[NAN, 4]]])
+    assert BlankMissing(-9999.0)(_sample(image)).image is image
 
 
 def test_pixels_are_pooled_with_or_without_those_that_are_missing():
