@@ -18,7 +18,7 @@ import psutil
 
 from rs_embed_core import OutputSpec, PointBuffer, TemporalSpec
 from rs_embed_core.export.geoparquet import write_geoparquet
-from rs_embed_core.providers import get_provider, provider_names
+from rs_embed_core.providers import get_provider
 from rs_embed_core.quicklook import input_rgb, pca_rgb, save_png
 from rs_embed_core.registry import get_card
 from rs_embed_core.specs.request import Ask, EmbedRequest
@@ -150,7 +150,6 @@ def say(text: str) -> None:
 def say_what_next(models: list[str]) -> None:
     """What to try now."""
     server = ".venv/bin/rs-embed serve"
-    earth_engine = f"{server} --provider gee" if "gee" in provider_names() else "not in this version yet"
     say(f"""
 Look at {OUT}/quicklook.png, and read {OUT}/embeddings.parquet with geopandas.
 
@@ -160,8 +159,11 @@ Keep a server running:   {server} --model {" --model ".join(models[:1])}
   Python                 .venv/bin/python docs/examples/first_call.py http://127.0.0.1:8000
   command line           .venv/bin/rs-embed quicklook mosaiks --point 8.54 47.37 1250 --out place.png
 A real model:            {server} --model remoteclip   (fetches its weights from the Hugging Face Hub)
-Real imagery:            Earth Engine: {earth_engine};
-                         your own pixels: rs_embed_core.get_embedding_from_data
+Real imagery
+  Earth Engine           {server} --provider gee --project YOUR-PROJECT   (docs/guide/earth-engine.md)
+  STAC, no account       {server} --provider stac                         (docs/guide/stac.md)
+  your own pixels        rs_embed_core.get_embedding_from_data
+Earth Engine, made up:   .venv/bin/rs-embed dev emulator   (says how to use it)
 What there is:           .venv/bin/rs-embed models ; .venv/bin/rs-embed doctor""")
 
 

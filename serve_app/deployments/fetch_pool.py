@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from serve_app.deployments.fetcher import Fetcher
-from serve_app.deployments.limiter import QuotaActor
+from serve_app.deployments.limiter import quota_actor
 from serve_app.deployments.ray_errors import REFETCH, RESEND
 from serve_app.flow import fair_share
 from serve_app.router import Lost, Reference
@@ -35,7 +35,9 @@ class RayFetchPool:
         self._name = name
         self._settings = settings
         self._providers = providers
-        self._quota = self._quota_actor()  # its first handle: Ray ends it with that
+        self._quota = f"{name}-quota" if providers.quotas else None
+        # Its first handle: Ray ends it with that.
+        self._owned = quota_actor(self._quota, providers.quotas) if self._quota else None
         self._actors = [self._actor(i) for i in range(settings.actors)]
         self._load = [0] * settings.actors
         self._returning: dict[int, asyncio.Task[None]] = {}
@@ -69,17 +71,7 @@ class RayFetchPool:
                 max_concurrency=1000,  # the actor bounds its own reads; calls only wait in its loop
                 scheduling_strategy="SPREAD",
             )
-            .remote(self._settings, self._providers, self._quota_actor())
-        )
-
-    def _quota_actor(self) -> Any:  # noqa: ANN401 - as above
-        """The application's quota actor; None where no provider has a quota."""
-        if not self._providers.quotas:
-            return None
-        return (
-            ray.remote(QuotaActor)
-            .options(name=f"{self._name}-quota", get_if_exists=True, num_cpus=0, max_restarts=-1, max_concurrency=1000)
-            .remote(self._providers.quotas)
+            .remote(self._settings, self._providers, self._quota)
         )
 
     async def blocks(

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 from rs_embed_core.errors import ProviderError, RSEmbedError
@@ -22,7 +21,7 @@ from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.providers.calls import Terms, under
 from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
-from serve_app.deployments.limiter import Leases
+from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.observe import FetchMetrics
 from serve_app.settings import FetchSettings, ProviderSettings
@@ -86,16 +85,16 @@ class Fetcher:
     Providers block, so reads run in this actor's own threads; ``concurrency`` bounds the reads under way.
 
     Args:
-        quota: handle of the quota actor, where a service has a quota.
+        quota: name of the quota actor; None where there is none, and each gate lets the whole quota through.
     """
 
-    def __init__(self, settings: FetchSettings, providers: ProviderSettings, quota: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, settings: FetchSettings, providers: ProviderSettings, quota: str | None = None) -> None:
         self._settings = settings
         self._default = providers.default
         self._table = ProviderTable.build(providers, settings.cache)
         self._crew = Crew(settings.concurrency)
         self._metrics = FetchMetrics()
-        self._quota = quota
+        self._quota, self._quotas = quota, providers.quotas
         self._leases: asyncio.Task[None] | None = None
 
     async def blocks(self, span: Sequence[Item], hurry: Hurry) -> AsyncIterator[BlockInfo | Payload]:
@@ -121,7 +120,8 @@ class Fetcher:
         """Begin, with the first span, to hold this actor's parts of the quotas."""
         if self._leases is None and self._quota is not None and self._table.gates:
             holder = f"{os.getpid()}-{uuid4().hex}"
-            leases = Leases(holder, self._table.gates, self._quota, self._metrics)
+            find = partial(quota_actor, self._quota, self._quotas)
+            leases = Leases(holder, self._table.gates, find, self._metrics)
             self._leases = asyncio.get_running_loop().create_task(leases.run())
 
     def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox) -> None:

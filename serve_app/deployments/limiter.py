@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ray.exceptions import RayError
+import ray
+from ray.exceptions import ActorDiedError, RayError
 
 from rs_embed_core.providers.gate import Gate, Quota
 from serve_app.observe import FetchMetrics
@@ -32,6 +33,12 @@ class QuotaActor:
         return {service: self._shares[service].renew(holder, need, now) for service, need in needs.items()}
 
 
+def quota_actor(name: str, quotas: Mapping[str, Quota]) -> Any:  # noqa: ANN401 - Ray's handles have no static type
+    """The quota actor of this name, started where there is none; Ray ends it with the process that started it."""
+    options = {"name": name, "get_if_exists": True, "num_cpus": 0, "max_restarts": -1, "max_concurrency": 1000}
+    return ray.remote(QuotaActor).options(**options).remote(dict(quotas))
+
+
 class Leases:
     """Keeps the gates of one fetch actor at the parts that the quota actor gives it.
 
@@ -40,7 +47,7 @@ class Leases:
     Args:
         holder: a name unique to this process.
         gates: by service; nothing passes them before the first part has come.
-        quota: handle of the quota actor.
+        find: gives the handle of the quota actor; called again when that has died.
         metrics: what is told how it stands at the gates.
     """
 
@@ -48,12 +55,13 @@ class Leases:
         self,
         holder: str,
         gates: Mapping[str, Gate],
-        quota: Any,  # noqa: ANN401 - Ray's handle
+        find: Callable[[], Any],  # Any: Ray's handle
         metrics: FetchMetrics,
     ) -> None:
         self._holder = holder
         self._gates = gates
-        self._quota = quota
+        self._find = find
+        self._quota = find()
         self._metrics = metrics
         self._parts = dict.fromkeys(gates, 0)
         self._renewed_at = time.monotonic()
@@ -79,6 +87,8 @@ class Leases:
             except (RayError, TimeoutError) as error:
                 _log.warning("the quota actor does not answer", extra={"error": str(error).splitlines()[:1]})
                 self._expire()
+                if isinstance(error, ActorDiedError):  # with the router that owned it: whoever finds out starts another
+                    self._quota = self._find()
                 await asyncio.sleep(_BUSY_S)
             busy = any(need.inside or need.waiting for need in needs.values())
             await self._pause(_BUSY_S if busy else _IDLE_S, hungry=any(need.waiting for need in needs.values()))

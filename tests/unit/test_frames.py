@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ def test_bins_follow_each_other_and_cover_the_window(window: Period, parts: int)
     assert all(one.days >= 1 for one in bins)
     if parts <= window.days:  # every bin has a day of its own
         assert len(bins) == parts
-        assert all(one.end == other.start for one, other in zip(bins, bins[1:], strict=False))
+        assert all(one.end == other.start for one, other in pairwise(bins))
         assert bins[-1].end == window.end
         assert max(one.days for one in bins) - min(one.days for one in bins) <= 1
     else:
@@ -37,7 +38,7 @@ def test_bins_follow_each_other_and_cover_the_window(window: Period, parts: int)
 def test_the_bound_of_a_bin_is_the_floor_of_its_share(window: Period, parts: int) -> None:
     if parts <= window.days:
         bounds = [window.start + (window.days * i // parts) * DAY for i in range(parts + 1)]
-        assert [(one.start, one.end) for one in window.split(parts)] == list(zip(bounds, bounds[1:], strict=False))
+        assert [(one.start, one.end) for one in window.split(parts)] == list(pairwise(bounds))
 
 
 @given(windows, st.integers(1, 12))
