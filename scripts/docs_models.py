@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from docs_text import BLANK, code, codes, note, table
 
 from rs_embed_core.card import Input, ModelCard, Option, Variant
+from rs_embed_core.degrees import METRES_PER_DEGREE
 from rs_embed_core.registry import get_card, list_models
+from serve_app.commands.models import counted
 
 _INTRO = """# Models
 
@@ -21,6 +23,8 @@ What the cards in `rs_embed_core/models` say. `describe_model(id)`, `rs-embed mo
 - **Bands** are in the order that the network wants, in Earth Engine's spelling.
 - **Weights** come from the Hugging Face Hub at the revision shown, or from `checkpoints.root`
   (see [weights](../guide/weights.md)).
+- **Precomputed** products have no network, and nothing prepares their values: they are read as published. They
+  come by the calendar year.
 
 """
 _FITS = {
@@ -45,6 +49,8 @@ def readme_table() -> str:
     rows = [("model", "what it is", "input", "variants (values of the vector)", "licence of the weights")]
     for card in _cards():
         inputs = ", ".join(f"{code(entry.modality)}: {_frames(entry)}" for entry in card.inputs)
+        if card.product is not None:
+            inputs = f"precomputed, read through {code(card.product.provider)}"
         variants = ", ".join(f"{code(name)} ({variant.dim})" for name, variant in card.variants.items())
         link = f"[{code(card.id)}](docs/reference/models.md#{card.id})"
         rows.append((link, card.summary, inputs, variants, card.licence_weights))
@@ -73,18 +79,48 @@ def _section(card: ModelCard) -> str:
         ("code", f"<{card.code}>"),
         ("licence of the code", card.licence_code),
         ("licence of the weights", card.licence_weights),
-        ("window where none is given", f"{card.default_window[0]} to {card.default_window[1]} (excluded)"),
+        ("window where none is given", _window(card)),
         ("vector of a rectangular ROI", _POOLING[card.roi_pooling]),
     ]
     parts = [f"## {card.id}\n\n**{card.title}.** {card.summary}\n\n{table(facts)}\n"]
-    parts += [_input(card, entry) for entry in card.inputs]
-    parts.append(f"### Variants of {card.id}\n\n{_variants(card)}\n")
+    if card.product is None:
+        parts += [_input(card, entry) for entry in card.inputs]
+        parts.append(f"### Variants of {card.id}\n\n{_variants(card)}\n")
+    else:
+        parts += [_finished(card, entry, card.product.provider) for entry in card.inputs]
     if card.options:
         parts.append(f"### Options of {card.id}\n\n{_options(card.options)}\n")
     if card.notes:
         notes = "".join(f"- {remark}\n" for remark in card.notes)
         parts.append(f"### Notes on {card.id}\n\n{notes}\n")
     return "".join(parts)
+
+
+def _window(card: ModelCard) -> str:
+    if card.default_window is None:
+        return "none: give a year"
+    return f"{card.default_window[0]} to {card.default_window[1]} (excluded)"
+
+
+def _finished(card: ModelCard, entry: Input, provider: str) -> str:
+    """One data set of a precomputed product: nothing is computed, so there are no sizes, steps or weights."""
+    ends = counted(entry.bands)
+    facts = [
+        BLANK,
+        ("modality", code(entry.modality)),
+        ("variant", ", ".join(f"{code(name)} ({variant.dim} values)" for name, variant in card.variants.items())),
+        ("data", f"{code(entry.collection)}, read through {code(provider)}"),
+        ("values", " to ".join(map(code, ends)) if ends else codes(entry.bands)),
+        ("cells", _cells(entry)),
+        ("time", "the calendar year in which the window starts"),
+    ]
+    return f"### Precomputed values of {card.id}\n\n{table(facts)}\n"
+
+
+def _cells(entry: Input) -> str:
+    if entry.region == "degrees":
+        return f"{entry.scale_m / METRES_PER_DEGREE:.2g} degree (EPSG:4326), as published"
+    return f"pixels of {entry.scale_m:g} m (EPSG:3857); {code('fetch')} changes their size"
 
 
 def _input(card: ModelCard, entry: Input) -> str:

@@ -47,7 +47,8 @@ class _Holder:
 
     @property
     def reserved(self) -> int:
-        return max(self.part, self.need.inside)
+        # Until it has heard of a smaller part, an actor lets in as many as it held.
+        return max(self.part, self.need.inside, self.need.part)
 
     @property
     def wanted(self) -> int:

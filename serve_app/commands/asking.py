@@ -164,10 +164,13 @@ def answers(args: argparse.Namespace, spatials: Sequence[Spatial], asking: Askin
 
 def _local(model: str, spatials: Sequence[Spatial], asking: Asking) -> Iterator[StreamItem]:
     """Yield results of this process; it stops at the first ROI that fails."""
-    from rs_embed_core import configure, get_embeddings_batch  # noqa: PLC0415 - torch: only here
+    from rs_embed_core import configure, get_embeddings_batch, register_provider  # noqa: PLC0415 - torch: only here
     from serve_app.client import StreamItem  # noqa: PLC0415 - --help needs no HTTP
+    from serve_app.providers import set_up  # noqa: PLC0415
 
     settings = read_settings()
+    for provider, _ in set_up(settings.providers):
+        register_provider(provider.name, provider)
     configure(
         checkpoints_root=settings.checkpoints.root,
         offline=settings.checkpoints.offline,

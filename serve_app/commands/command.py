@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -52,8 +51,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def dumps(value: object) -> str:
-    """JSON for ``--json``."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """JSON for ``--json``; null where a number is none."""
+    from pydantic_core import to_json  # noqa: PLC0415 - --help needs none
+
+    return to_json(value, indent=2, inf_nan_mode="null").decode()
 
 
 def table(rows: Sequence[Sequence[str]]) -> Lines:

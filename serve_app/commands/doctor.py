@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,7 @@ _EXAMPLES = ("rs-embed doctor", "rs-embed doctor --url http://127.0.0.1:8000", "
 _PACKAGES = ("rs-embed-serve", "ray", "torch", "numpy", "pyarrow", "xarray", "httpx2")
 _RAY = "2.60."  # serve_app uses names of Ray Serve that other releases may not have
 _PYTHON = (3, 12)
+_PATIENCE_S = 10.0  # with a provider: a person waits
 _STORE_MB = 200  # the smallest object store that the service starts with
 
 
@@ -83,10 +85,12 @@ def _providers(settings: ServiceSettings) -> Iterator[Check]:
 
 def _earth_engine(section: GeeSection) -> Check:
     from rs_embed_core.errors import RSEmbedError  # noqa: PLC0415 - --help needs none of it
+    from rs_embed_core.providers.calls import Terms, under  # noqa: PLC0415
     from rs_embed_core.providers.gee import GeeProvider  # noqa: PLC0415
 
     try:
-        project, url = GeeProvider(section.plain()).check()
+        with under(Terms(time.monotonic() + _PATIENCE_S)):
+            project, url = GeeProvider(section.plain()).check()
     except RSEmbedError as error:
         return Check("fail", "Earth Engine", error.message, error.hint or "")
     return Check("ok", "Earth Engine", f"project {project} at {url}")
@@ -172,15 +176,17 @@ def _device() -> Check:
 
 
 def _weights(settings: ServiceSettings) -> Iterator[Check]:
-    """Yield which variants of each model have their weights on this machine."""
+    """Yield which variants of each model have their weights on this machine; precomputed products have none."""
     from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch: only here
     from rs_embed_core.errors import CheckpointError  # noqa: PLC0415
     from rs_embed_core.registry import get_card, list_models  # noqa: PLC0415
 
     checkpoints = Checkpoints(root=settings.checkpoints.root, offline=True)
-    for model in list_models():
+    for card in (get_card(model)[0] for model in list_models()):
+        if card.product is not None:
+            continue
         here, missing = [], []
-        for name, variant in get_card(model)[0].variants.items():
+        for name, variant in card.variants.items():
             try:
                 if variant.weights is not None:
                     checkpoints.locate(variant.weights)
@@ -192,4 +198,4 @@ def _weights(settings: ServiceSettings) -> Iterator[Check]:
             how = "set RS_EMBED_CHECKPOINTS__ROOT" if settings.checkpoints.root is None else "put them there"
             advice = f"Fetched on first use where the Hub can be reached; else {how}: {', '.join(missing)}."
         found = ", ".join(here) if here else "none here"
-        yield Check("warn" if missing else "ok", f"weights of {model}", found, advice)
+        yield Check("warn" if missing else "ok", f"weights of {card.id}", found, advice)

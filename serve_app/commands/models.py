@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ _EXAMPLES = (
     "rs-embed models --json",
     "rs-embed models --url http://127.0.0.1:8000",
 )
+_LISTED = 16  # names of bands that are written out
 
 
 def add(commands: Subcommands) -> None:
@@ -55,9 +57,21 @@ def _from_service(url: str, model: str | None) -> Sequence[dict[str, JSONValue]]
         return [client.describe_model(name) for name in ([model] if model else client.list_models())]
 
 
+def counted(names: Sequence[str]) -> tuple[str, str] | None:
+    """First and last of many names that count up, such as A00 to A63; None where they should be written out."""
+    first = re.fullmatch(r"(\D*)(\d+)", names[0]) if len(names) > _LISTED else None
+    if first is None:
+        return None
+    stem, digits = first.groups()
+    run = [f"{stem}{int(digits) + i:0{len(digits)}d}" for i in range(len(names))]
+    return (names[0], names[-1]) if list(names) == run else None
+
+
 def _row(model: Mapping[str, JSONValue]) -> tuple[str, ...]:
     inputs = _objects(model.get("inputs"))
     weights = "needed" if model.get("needs_weights") else "none"
+    if _provider(model):
+        weights = "precomputed"
     variants = model.get("variants")
     names = [
         f"{name}*" if name == model.get("default_variant") else name
@@ -71,30 +85,57 @@ def _facts(model: Mapping[str, JSONValue]) -> Lines:
     """Yield what a person wants to know of one model; ``--json`` has everything."""
     yield f"{model.get('id')}: {model.get('title')}"
     yield f"  {model.get('summary')}"
-    window, licence = model.get("default_window"), model.get("licence")
     if isinstance(aliases := model.get("aliases"), list) and aliases:
         yield f"  also      {', '.join(map(str, aliases))}"
-    if isinstance(licence, dict):
+    if isinstance(licence := model.get("licence"), dict):
         yield f"  licence   code {licence.get('code')}, weights {licence.get('weights')}"
     yield f"  paper     {model.get('paper')}"
-    if isinstance(window, dict):
-        yield f"  window    {window.get('start')} to {window.get('end')} where none is given"
+    if provider := _provider(model):
+        yield f"  source    precomputed, read through {provider}"
+    yield f"  window    {_window(model.get('default_window'), whole_year=bool(provider))}"
     yield "  variants"
     variants = model.get("variants")
     for name, variant in (variants if isinstance(variants, dict) else {}).items():
         yield f"    {name}: {_variant(variant)}{_default(name == model.get('default_variant'))}"
     yield "  inputs"
     for entry in _objects(model.get("inputs")):
-        bands = entry.get("bands")
-        text = ", ".join(map(str, bands)) if isinstance(bands, list) else ""
-        yield f"    {entry.get('modality')}: {entry.get('collection')} at {entry.get('scale_m')} m"
-        yield f"      bands {text}"
-        yield f"      preprocessing {entry.get('preprocessing')}"
+        yield from _input(entry, precomputed=bool(provider))
     yield "  model_config"
     yield from _options(model.get("model_config"))
+    if isinstance(notes := model.get("notes"), list) and notes:
+        yield "  notes"
+        yield from (f"    {note}" for note in notes)
     if isinstance(serving := model.get("serving"), dict):
         for name, state in serving.items():
             yield f"  served    {name}: {state.get('status') if isinstance(state, dict) else state}"
+
+
+def _provider(model: Mapping[str, JSONValue]) -> str | None:
+    """What a precomputed product is read through; None for a model that computes."""
+    provider = model.get("provider")
+    return provider if isinstance(provider, str) else None
+
+
+def _window(default: JSONValue, *, whole_year: bool) -> str:
+    text = "must be given"
+    if isinstance(default, dict):
+        text = f"{default.get('start')} to {default.get('end')} where none is given"
+    return f"{text}; the calendar year in which it starts is read" if whole_year else text
+
+
+def _input(entry: Mapping[str, JSONValue], *, precomputed: bool) -> Lines:
+    """Yield what one modality takes; of a product its values, which nothing prepares, and no scale: see its summary."""
+    bands = entry.get("bands")
+    names = [str(band) for band in bands] if isinstance(bands, list) else []
+    ends = counted(names)
+    text = f"{ends[0]} to {ends[1]}" if ends else ", ".join(names)
+    if precomputed:
+        yield f"    {entry.get('modality')}: {entry.get('collection')}"
+        yield f"      values {text}"
+        return
+    yield f"    {entry.get('modality')}: {entry.get('collection')} at {entry.get('scale_m')} m"
+    yield f"      bands {text}"
+    yield f"      preprocessing {entry.get('preprocessing')}"
 
 
 def _options(schema: JSONValue) -> Lines:
@@ -109,9 +150,12 @@ def _options(schema: JSONValue) -> Lines:
 def _variant(variant: JSONValue) -> str:
     if not isinstance(variant, dict):
         return ""
+    parts = [f"{variant.get('dim')} values"]
+    if parameters := variant.get("parameters_m"):
+        parts.append(f"{parameters} M parameters")
     weights = variant.get("weights")
-    source = f"{weights.get('repo')}/{weights.get('file')}" if isinstance(weights, dict) else "no weights"
-    return f"{variant.get('dim')} values, {variant.get('parameters_m')} M parameters, {source}"
+    parts.append(f"{weights.get('repo')}/{weights.get('file')}" if isinstance(weights, dict) else "no weights")
+    return ", ".join(parts)
 
 
 def _default(is_default: bool) -> str:  # noqa: FBT001 - a word about a word

@@ -35,7 +35,9 @@ def add(commands: Subcommands) -> None:
         metavar="ID[/VARIANT]",
         help="a model to serve; may be repeated (default: mosaiks)",
     )
-    parser.add_argument("--provider", metavar="NAME", help="gee, stac or synthetic (default: synthetic)")
+    parser.add_argument(
+        "--provider", choices=("gee", "stac", "synthetic"), help="where imagery comes from (default: synthetic)"
+    )
     parser.add_argument("--project", metavar="ID", help="Google Cloud project that Earth Engine is used under")
     parser.add_argument("--checkpoints", metavar="DIR", help="weights, laid out <repo>/<file>")
 

@@ -88,9 +88,10 @@ class Leases:
                 _log.warning("the quota actor does not answer", extra={"error": str(error).splitlines()[:1]})
                 self._expire()
                 if isinstance(error, ActorDiedError):  # with the router that owned it: whoever finds out starts another
-                    self._quota = self._find()
+                    with contextlib.suppress(RayError, ValueError):  # another may be about to do the same
+                        self._quota = self._find()
                 await asyncio.sleep(_BUSY_S)
-            busy = any(need.inside or need.waiting for need in needs.values())
+            busy = any(need.inside or need.waiting or need.part for need in needs.values())
             await self._pause(_BUSY_S if busy else _IDLE_S, hungry=any(need.waiting for need in needs.values()))
 
     def _need(self, name: str, gate: Gate) -> Need:

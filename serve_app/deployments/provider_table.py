@@ -11,13 +11,10 @@ from rs_embed_core.chip import Chip
 from rs_embed_core.providers import get_provider
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.cache import CachedProvider, LruShelf, Shelf
-from rs_embed_core.providers.copernicus import CopernicusProvider
 from rs_embed_core.providers.disk import DiskShelf
 from rs_embed_core.providers.gate import Gate
-from rs_embed_core.providers.gee import GeeProvider
-from rs_embed_core.providers.stac import StacProvider
 from rs_embed_core.providers.synthetic import SyntheticProvider
-from rs_embed_core.providers.tessera import TesseraProvider
+from serve_app.providers import set_up
 from serve_app.settings import CacheSettings, ProviderSettings
 
 
@@ -32,18 +29,9 @@ class ProviderTable:
     def build(cls, settings: ProviderSettings, cache: CacheSettings) -> ProviderTable:
         """The table that the settings describe."""
         gates = {name: Gate(quota, name=name) for name, quota in settings.quotas.items()}
-        bare: list[tuple[Provider, str]] = []  # and what of their settings changes pixels
-        if settings.gee is not None:
-            bare.append((GeeProvider(settings.gee.plain(), gates["gee"]), str(settings.gee.url)))
-        if settings.stac is not None:
-            bare.append((StacProvider(settings.stac.plain(), gates["stac"]), settings.stac.model_dump_json()))
-        if settings.tessera is not None:
-            bare.append((TesseraProvider(settings.tessera.plain()), settings.tessera.model_dump_json()))
-        if settings.copernicus is not None:
-            bare.append((CopernicusProvider(settings.copernicus.plain()), settings.copernicus.model_dump_json()))
         shelves = _shelves(cache)
         providers: dict[str, Provider] = {"synthetic": SyntheticProvider(delay_s=settings.synthetic_delay_ms / 1e3)}
-        for provider, scope in bare:
+        for provider, scope in set_up(settings, gates):
             kept = CachedProvider(provider, shelves, no_imagery_s=cache.no_imagery_s, scope=scope)
             providers[provider.name] = kept
         return cls(providers, gates)

@@ -174,6 +174,18 @@ def test_large_lists_are_cut_into_batches():
     assert_same([row for some in lists for row in some], rows)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("uniform", [False, True])
+def test_what_a_product_has_no_value_for_stays_nan(uniform, dtype):
+    rows = [grid_row(0, (5, 2, 3)), grid_row(1, (5, 2, 3))]
+    for row in rows:
+        row.data[:, row.index, 1] = np.nan
+    got = read(encode(ARROW, job_of(2, grid=True, dtype=dtype), rows, uniform=uniform))
+    assert_same(got, rows)
+    for row, sent in zip(got, rows, strict=True):
+        np.testing.assert_array_equal(np.asarray(to_embedding(row).data), sent.data)
+
+
 @pytest.mark.parametrize("grid", [False, True])
 def test_sliced_batches_are_read_right(grid):
     rows = [grid_row(0, (2, 1, 3)), grid_row(1, (2, 2, 1)), grid_row(2, (2, 1, 1))] if grid else vectors(3)

@@ -83,6 +83,20 @@ def test_decimals_are_short_and_exact(dtype):
     assert len(encode(JSON, job_of(1, single=True, dtype=dtype), [Row(0, np.float32([0.1]), "{}")])) < 40
 
 
+def strictly(text: bytes) -> dict[str, object]:
+    """JSON as the standard has it: Python's own reader would also take NaN."""
+    return json.loads(text, parse_constant=pytest.fail)
+
+
 def test_json_has_no_nan():
     row = Row(0, np.array([1.5, np.nan, np.inf], np.float32), "{}")
-    assert json.loads(encode(JSON, job_of(1, single=True), [row]))["embedding"] == [1.5, None, None]
+    assert strictly(encode(JSON, job_of(1, single=True), [row]))["embedding"] == [1.5, None, None]
+
+
+@pytest.mark.parametrize("media_type", [JSON, NDJSON])
+def test_null_is_read_as_nan(media_type):
+    row = grid_row(0, (2, 3, 4))
+    row.data[:, 1, 2] = np.nan
+    item = strictly(encode(media_type, job_of(1, grid=True, single=True), [row]).splitlines()[0])
+    assert item["embedding"][0][1][2] is None
+    np.testing.assert_array_equal(np.array(item["embedding"], np.float32), row.data)

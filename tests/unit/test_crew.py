@@ -57,3 +57,20 @@ def test_no_job_is_lost_when_many_are_given_at_once() -> None:
     crew = Crew(4)
     for _ in range(20):
         _run(crew, lambda: None, 50)
+
+
+def test_jobs_that_are_not_bulk_go_first() -> None:
+    crew, done = Crew(1), []
+    started, go_on, finished = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        go_on.wait(30)
+
+    crew.do([hold])
+    assert started.wait(30)
+    crew.do([lambda: done.append("bulk"), finished.set])
+    crew.do([lambda: done.append("first"), lambda: done.append("second")], bulk=False)
+    go_on.set()
+    assert finished.wait(30)
+    assert done == ["first", "second", "bulk"]

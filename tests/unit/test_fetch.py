@@ -86,6 +86,13 @@ def test_empty_frames_get_the_composite_of_the_whole_window():
     assert len({(read.grid, read.bands, read.collection) for read in provider.reads}) == 1
 
 
+@pytest.mark.parametrize(("values", "scenes"), [((1, None, 3, None), False), ((None,) * 4, True)])
+def test_the_composite_lists_acquisitions_only_where_no_frame_had_any(values, scenes):
+    provider = FrameProvider(values, whole=7)
+    fetch(series(), provider)
+    assert [read.scenes for read in provider.reads] == [True, scenes]
+
+
 def test_holes_stay_where_they_are():
     chip = fetch(series(), FrameProvider((1, None, 3, 4), whole=7, holes=(0,)))
     assert chip.valid is not None
