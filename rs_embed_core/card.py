@@ -211,6 +211,9 @@ class Selection:
         return f"{self.model}-{self.variant}".replace("_", "-")
 
 
+_SPELLINGS = {"sentinel1": "s1", "sentinel2": "s2"}  # of modalities, as rs-embed's callers write them
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Everything static about a model family.
@@ -223,6 +226,8 @@ class ModelCard:
         roi_pooling: the vector of a rectangular ROI: the mean or max of its ``cells``, or the published
             ``head`` on the fetched square (for models whose head has its own dimension).
         default_window: dates where the caller gives none; None where there must be some.
+        departs: how the default differs from the authors' own way, which ``preprocessing: official`` gives; said in a
+            notice.
         notes: differences from the reference or the authors, for ``describe_model``.
     """
 
@@ -244,6 +249,7 @@ class ModelCard:
     default_window: tuple[str, str] | None = ("2022-06-01", "2022-09-01")
     product: Product | None = None
     config_aliases: Callable[[ModelConfig], ModelConfig] | None = None
+    departs: str = ""
     notes: tuple[str, ...] = ()
 
     def input(self, modality: str) -> Input:
@@ -293,8 +299,10 @@ class ModelCard:
         known = [entry.modality for entry in self.inputs]
         if asked is None:
             return implied or known[0]
-        name = asked.lower()
-        if name not in known:
+        plain = asked.lower().replace("-", "").replace("_", "")
+        plain = _SPELLINGS.get(plain, plain)
+        name = next((one for one in known if one.replace("_", "") == plain), "")
+        if not name:
             msg = f"{self.id} has no modality {asked!r}."
             hint = f"Modalities are {', '.join(known)}."
             raise UnknownOption(msg, hint=hint, context={"known": list(known)})

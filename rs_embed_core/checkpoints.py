@@ -56,6 +56,13 @@ class Checkpoints:
             path = Path(self.root) / weights.repo / weights.file
             if path.is_file():
                 return path, weights.revision
+        if weights.url:
+            where = "checkpoints.root" if self.root is None else str(self.root)
+            raise CheckpointError(
+                f"the weights {weights.repo}/{weights.file} are not here, and they are not on the Hugging Face Hub.",
+                hint=f"Download {weights.url} and put it at {where}/{weights.repo}/{weights.file}.",
+                context={"repo": weights.repo, "file": weights.file, "url": weights.url},
+            )
         return self._from_hub(weights)
 
     def _from_hub(self, weights: HubFile) -> tuple[Path, str]:

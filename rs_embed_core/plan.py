@@ -129,6 +129,8 @@ def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     selection = card.select(ask, alias)
     entry = card.input(selection.modality)
     window, notices = _window(ask, card, entry)
+    if card.departs and dict(selection.options).get("preprocessing") != "official":
+        notices = (*notices, Notice("preprocessing", card.departs))
     frames = entry.time.periods(window, dict(selection.options))
     read = _read(ask, entry, frames)
     entry.check_bands(read.bands, card.id)

@@ -16,6 +16,7 @@ class HubFile:
         prefixes: stripped in this order, each if every key has it.
         keep: only keys below this prefix are used, without it (``visual.``).
         unused: patterns of keys in the file that the network has no use for; any other extra key is an error.
+        url: where the authors publish the file if not on the Hub; it is not fetched, ``checkpoints.root`` must have it.
         convert: last change of the flat state dict, where data cannot say it.
     """
 
@@ -28,3 +29,4 @@ class HubFile:
     keep: str = ""
     unused: tuple[str, ...] = ()
     convert: str | None = None
+    url: str = ""

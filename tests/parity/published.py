@@ -52,7 +52,7 @@ def _variant(case: Case, card: ModelCard, layout: Layout) -> tuple[str, Variant]
     spec = case.spec
     name = str(spec.get("variant") or spec["network"]["name"]).lower().replace("-", "_")
     name = {"real_nano": "nano"}.get(name, name)
-    if name in card.variants:
+    if name in card.variants and spec.get("size") != "tiny":
         return name, card.variants[name]
-    base = card.variants[card.default_variant]
+    base = card.variants.get(name, card.variants[card.default_variant])
     return name, replace(base, build=layout.build(spec), aliases=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import rs_embed_core
-from rs_embed_core import BBox, OutputSpec, PointBuffer, TemporalSpec
+from rs_embed_core import BBox, FetchSpec, OutputSpec, PointBuffer, TemporalSpec
 from rs_embed_core.providers import register_provider
 from rs_embed_core.providers.array import ArrayProvider
 from rs_embed_core.registry import get_card, register_model
@@ -64,6 +65,8 @@ def test_end_to_end(model: str, name: str, tmp_path: Path) -> None:
             model,
             spatial=_spatial(case.spec["spatial"]),
             temporal=_temporal(case.spec["temporal"]),
+            fetch=FetchSpec(**case.spec["fetch"]) if "fetch" in case.spec else None,
+            modality=case.spec.get("modality"),
             model_config=_options(case),
             output=output,
             backend="golden",
@@ -74,7 +77,8 @@ def test_end_to_end(model: str, name: str, tmp_path: Path) -> None:
 
 
 def _imagery(given: Mapping[str, Any]) -> np.ndarray:
-    return recipe.patch(tuple(given["shape"]), seed=given["seed"], low=given["low"], high=given["high"])
+    pixels = recipe.patch(tuple(given["shape"]), seed=given["seed"], low=given["low"], high=given["high"])
+    return pixels * np.float32(given.get("scale", 1))
 
 
 def _spatial(given: Mapping[str, Any]) -> BBox | PointBuffer:
@@ -87,6 +91,9 @@ def _temporal(given: Mapping[str, Any]) -> TemporalSpec:
 
 def _options(case: Case) -> dict[str, Any]:
     """The case's configuration; the reference's environment settings are options of ours."""
+    layout = importlib.import_module(f"tests.parity.layouts.{case.model}")
+    if "options" in vars(layout):
+        return dict(layout.options(case))
     options = {k: v for k, v in (case.spec.get("model_config") or {}).items() if k not in ("model_id", "variant")}
     card, _ = get_card(case.model)
     defaults = {option.name: option.default for option in card.options}
