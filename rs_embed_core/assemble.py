@@ -133,7 +133,7 @@ def _weights_notice(encoder: EncoderInfo) -> tuple[Notice, ...]:
 
 def _pooling_name(plan: Plan, info: ChipInfo) -> str:
     """``mean`` or ``max``; the cells of a rectangular ROI are reported as the reference does."""
-    cells = recipe(plan.ask).card.roi_pooling == "cells"
-    if plan.roi != FULL_WINDOW and info.layout is None and cells:
-        return f"roi_grid_{plan.ask.output.pooling}"
-    return plan.ask.output.pooling
+    how = recipe(plan.ask).card.roi_pooling
+    if plan.roi == FULL_WINDOW or info.layout is not None or how == "head":
+        return plan.ask.output.pooling
+    return "roi_grid_mean" if how == "mean" else f"roi_grid_{plan.ask.output.pooling}"

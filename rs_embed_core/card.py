@@ -87,18 +87,28 @@ class Shape:
     """The pixels a network takes, and how its token grid lies on a chip.
 
     Attributes:
-        image_size: side of the input; the tile size. For ``native`` the largest side taken as it is.
+        image_size: side of the input. For ``native`` the largest side taken as it is.
         patch_size: pixels of the input behind one token.
         fit: how a chip that is not square meets the network: ``pad`` to a square (the token grid covers the
-            padding too), ``stretch``, ``crop`` the long ends, or ``native`` (any shape up to ``image_size``).
+            padding too), ``stretch``, ``crop`` the long ends, ``native`` (any shape up to ``image_size``), or
+            ``whole`` (any shape, filled up to whole patches at the bottom and the right).
+        tile_size: side of a tile where it is not ``image_size``.
     """
 
     image_size: int
     patch_size: int
-    fit: Literal["pad", "stretch", "crop", "native"] = "pad"
+    fit: Literal["pad", "stretch", "crop", "native", "whole"] = "pad"
+    tile_size: int | None = None
+
+    @property
+    def tile(self) -> int:
+        """Side of the tiles that a large chip is cut into."""
+        return self.tile_size or self.image_size
 
     def extent(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Rows and columns ``(row0, row1, col0, col1)`` of a chip that the token grid covers evenly."""
+        if self.fit == "whole":
+            return 0.0, float(height + -height % self.patch_size), 0.0, float(width + -width % self.patch_size)
         if self.fit in ("stretch", "native") or height == width:
             return 0.0, float(height), 0.0, float(width)
         side = max(height, width) if self.fit == "pad" else min(height, width)
@@ -106,6 +116,18 @@ class Shape:
         if self.fit == "pad":  # the odd pixel of padding goes to the bottom and the right
             top, left = float(-((side - height) // 2)), float(-((side - width) // 2))
         return top, top + side, left, left + side
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One size or release of a family: arguments of the network's constructor, and its weights."""
+
+    dim: int
+    build: tuple[tuple[str, OptionValue], ...] = ()
+    weights: HubFile | None = None
+    parameters_m: float | None = None
+    aliases: tuple[str, ...] = ()
+    batch_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,7 @@ class Input:
         linear: Sentinel-1 in linear power rather than dB.
         region: what is read for an ROI: the centred ``square`` around it or its own ``rectangle`` in EPSG:3857, or
             the rectangle in ``degrees`` (EPSG:4326) for a product whose cells are degrees.
+        variants: networks of this modality alone, by the name of a variant, where they are not the card's.
     """
 
     modality: str
@@ -136,6 +159,7 @@ class Input:
     fill_value: float = 0.0
     linear: bool = True
     region: Literal["square", "rectangle", "degrees"] = "square"
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     def chain_for(self, options: Options) -> Chain:
         """The steps under these options."""
@@ -160,18 +184,6 @@ class Input:
             strange = ", ".join(band for band in bands if band not in self.bands)
             msg = f"{model} knows no band {strange}."
             raise InvalidInput(msg, hint=f"It takes any of {wanted}.", context=context)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One size or release of a family: arguments of the network's constructor, and its weights."""
-
-    dim: int
-    build: tuple[tuple[str, OptionValue], ...] = ()
-    weights: HubFile | None = None
-    parameters_m: float | None = None
-    aliases: tuple[str, ...] = ()
-    batch_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -223,8 +235,9 @@ class ModelCard:
             a precomputed ``product``.
         build: constructor arguments from variant, options and array shapes, where ``Variant.build`` and the
             ``build`` options do not say it all.
-        roi_pooling: the vector of a rectangular ROI: the mean or max of its ``cells``, or the published
-            ``head`` on the fetched square (for models whose head has its own dimension).
+        roi_pooling: the vector of a rectangular ROI: the mean or max of its ``cells``, their ``mean`` whatever the
+            pooling asked for (models that pool in one way), or the published ``head`` on the fetched square (for
+            models whose head has its own dimension).
         default_window: dates where the caller gives none; None where there must be some.
         departs: how the default differs from the authors' own way, which ``preprocessing: official`` gives; said in a
             notice.
@@ -245,7 +258,7 @@ class ModelCard:
     aliases: tuple[Alias, ...] = ()
     options: tuple[Option, ...] = ()
     build: Callable[[Variant, Options, Shapes], Mapping[str, OptionValue]] | None = None
-    roi_pooling: Literal["cells", "head"] = "cells"
+    roi_pooling: Literal["cells", "mean", "head"] = "cells"
     default_window: tuple[str, str] | None = ("2022-06-01", "2022-09-01")
     product: Product | None = None
     config_aliases: Callable[[ModelConfig], ModelConfig] | None = None
@@ -311,6 +324,10 @@ class ModelCard:
             raise Unsupported(msg, hint=f"Ask for {self.id} instead.")
         return name
 
+    def variant(self, name: str, modality: str) -> Variant:
+        """The network behind a variant: the modality's own, or else the card's."""
+        return self.input(modality).variants.get(name, self.variants[name])
+
     def params(self, selection: Selection) -> ModelConfig:
         """The options that the network's forward takes."""
         roles = {option.name for option in self.options if option.role == "forward"}
@@ -318,7 +335,7 @@ class ModelCard:
 
     def build_arguments(self, selection: Selection, shapes: Shapes) -> dict[str, OptionValue]:
         """The arguments of the network's constructor."""
-        variant, options = self.variants[selection.variant], dict(selection.options)
+        variant, options = self.variant(selection.variant, selection.modality), dict(selection.options)
         if self.build is not None:
             return dict(self.build(variant, options, shapes))
         roles = {option.name for option in self.options if option.role == "build"}

@@ -6,6 +6,7 @@ does not fit or a wrong hash is a ``CheckpointError`` that names it.
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import hashlib
 import importlib
@@ -29,6 +30,9 @@ _SHOWN_KEYS = 5
 _CHUNK = 1 << 22
 _FULL_COMMIT = 40
 _ABBREVIATED = re.compile("[0-9a-f]{7,39}")
+
+# Some authors publish the checkpoint of a training run, its command line beside the weights: values, no code.
+torch.serialization.add_safe_globals([argparse.Namespace])
 
 type State = dict[str, Tensor]
 

@@ -91,7 +91,8 @@ class Encoder:
         """
         shapes = {name: array.shape[1:] for name, array in batch.arrays.items()}
         arguments = self._card.build_arguments(selection, shapes)
-        key = tuple(sorted(arguments.items()))
+        weights = self._card.variant(self._variant, selection.modality).weights
+        key = (weights, *sorted(arguments.items()))
         with self._lock:
             if key in self._networks:
                 self._networks.move_to_end(key)
@@ -101,7 +102,6 @@ class Encoder:
             module, name = self._card.network.split(":")
             build: Callable[..., nn.Module] = vars(importlib.import_module(module))[name]
             network = build(**arguments).eval().requires_grad_(requires_grad=False)
-            weights = self._card.variants[self._variant].weights
             checkpoint = None if weights is None else self._checkpoints.load(weights, network)
             loaded = Loaded(network.to(self._device), checkpoint)
             self._networks[key] = loaded
@@ -196,7 +196,8 @@ def _look(features: Features, view: View, start: int, stop: int) -> Tensor:
         own = features.pooled_mean if view.pooling == "mean" else features.pooled_max
         if own is not None:
             return own[start:stop]
-    grid = features.grid[start:stop]  # [n, D, h, w]
+    cells = features.grid if view.pooling == "mean" or features.grid_max is None else features.grid_max
+    grid = cells[start:stop]  # [n, D, h, w]
     rows, columns = grid.shape[2], grid.shape[3]
     if view.tile is not None:
         layout, index = view.tile

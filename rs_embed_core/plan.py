@@ -10,12 +10,12 @@ from rs_embed_core.card import Input, ModelCard, Selection
 from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.degrees import CELL_DEGREES, degree_grid
 from rs_embed_core.errors import InvalidRequest, RoiTooLarge
-from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square
+from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square, to_lonlat
 from rs_embed_core.notice import Notice
 from rs_embed_core.preprocessing.time import CalendarYear
 from rs_embed_core.registry import generation, get_card
 from rs_embed_core.specs.request import Ask, EmbedRequest
-from rs_embed_core.specs.spatial import Spatial
+from rs_embed_core.specs.spatial import PointBuffer, Spatial
 
 MAX_CHIP_VALUES = 2**28  # 1 GiB of float32: more does not fit a fetch actor beside its neighbours
 
@@ -40,9 +40,19 @@ class Plan:
     notices: tuple[Notice, ...] = ()
 
     @property
-    def centre(self) -> tuple[float, float]:
-        """Longitude and latitude of the ROI's centre, degrees; the origin where there is no place."""
-        return self.fetch.grid.centre if self.spatial is None else bounds_of(self.spatial).centre
+    def centre(self) -> tuple[float, float] | None:
+        """Longitude and latitude of what is read, degrees; None where there is no place.
+
+        Halfway between the bounds in degrees, not in the projection: golden/clay/spec.md, "Side inputs".
+        """
+        if isinstance(self.spatial, PointBuffer):
+            return self.spatial.lon, self.spatial.lat
+        if self.spatial is None:
+            return self.fetch.grid.centre if self.fetch.grid.crs else None
+        read = bounds_of(self.spatial) if self.roi == FULL_WINDOW else square(self.spatial)[0]
+        west, south = to_lonlat(read.west, read.south)
+        east, north = to_lonlat(read.east, read.north)
+        return (west + east) / 2, (south + north) / 2
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from rs_embed_core.plan import Plan, Recipe, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo, Prepared
 from rs_embed_core.preprocessing.shape import pad_edge, resample
 from rs_embed_core.preprocessing.side_inputs import Scene
+from rs_embed_core.preprocessing.time import Frames, widest_gap, without_repeats
 from rs_embed_core.sample import Array, Batch, Sample, View, collate
 from rs_embed_core.specs.output import InputPrepSpec
 from rs_embed_core.specs.request import Ask
+from rs_embed_core.specs.spatial import BBox
 from rs_embed_core.tiling import TileLayout
 
 SYNTHETIC_NOTICE = Notice(
@@ -42,6 +44,7 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     shared = recipe(plan.ask)
     shared.input.check_bands(chip.bands, shared.card.id)
     _check_frames(len(chip.frames), shared)
+    chip, spoken = _series(chip, shared)
     valid, notices = _holes(chip, finished=shared.card.product is not None)
     layout, remarks = _layout(plan, shared, chip.grid)
     data = chip.data
@@ -52,16 +55,16 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
             valid = _resample_mask(valid, snapped)
         data = resample(data, snapped)
     kept = _kept_tiles(plan, layout)
-    sides = _side_inputs(chip, plan, shared)
     chain = shared.input.chain_for(dict(plan.selection.options))
     params = shared.card.params(plan.selection)
     samples = []
     for index, image, mask in _cut(data, valid, layout, kept):
         raw = Sample({"image": image}, chip.bands, mask, params, _view(plan, shared, layout, index))
         ready = chain(raw)
+        sides = _side_inputs(chip, shared, plan, _centre(plan, layout, index))
         samples.append(replace(ready, arrays={**ready.arrays, **sides}))
     info = _describe(chip, plan, shared, layout, kept)
-    extra = (*notices, *remarks, *samples[0].notices)
+    extra = (*spoken, *notices, *remarks, *samples[0].notices)
     elapsed = 1e3 * (time.perf_counter() - started)
     return Prepared(tuple(samples), replace(info, notices=(*info.notices, *extra), prepare_ms=elapsed))
 
@@ -72,6 +75,23 @@ def _check_frames(count: int, shared: Recipe) -> None:
         msg = f"{shared.card.id} got {count} frames."
         hint = f"It takes at most {limit}; give fewer, or a composite of them."
         raise InvalidInput(msg, hint=hint, context={"frames": count, "limit": limit})
+
+
+def _series(chip: Chip, shared: Recipe) -> tuple[Chip, tuple[Notice, ...]]:
+    """The frames that the model takes, and what to say of them."""
+    time = shared.input.time
+    if not isinstance(time, Frames):
+        return chip, ()
+    notices = []
+    kept = without_repeats(chip) if time.when_repeated == "drop" else chip
+    if repeats := len(chip.frames) - len(kept.frames):
+        text = f"{repeats} of {len(chip.frames)} frames repeated an earlier one and were left out."
+        notices.append(Notice("repeated_frames", text))
+    gap = widest_gap(kept.frames)
+    if time.widest_gap_days is not None and gap > time.widest_gap_days:
+        text = f"Neighbouring frames lie up to {gap} days apart; {shared.card.id} knows {time.widest_gap_days}."
+        notices.append(Notice("wide_gaps", text))
+    return kept, tuple(notices)
 
 
 def _holes(chip: Chip, *, finished: bool) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
@@ -109,7 +129,7 @@ def _layout(plan: Plan, shared: Recipe, grid: Grid) -> tuple[TileLayout | None, 
 
 def _cut_into(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout | None, tuple[Notice, ...]]:
     """How a chip is cut into tiles of the network's size."""
-    tile = spec.tile_size or shape.image_size
+    tile = spec.tile_size or shape.tile
     layout = TileLayout.of(grid.height, grid.width, tile, spec.tile_snap_frac)
     if spec.mode == "auto" and (layout.count == 1 or layout.count > spec.max_tiles):
         return None, ()
@@ -161,16 +181,30 @@ def _view(plan: Plan, shared: Recipe, layout: TileLayout | None, index: int) -> 
     if layout is not None and layout.count > 1:
         return View(output.mode, output.pooling, tile=(layout, index) if output.mode == "grid" else None)
     window = None if plan.roi == FULL_WINDOW else plan.roi
-    head = window is None or shared.card.roi_pooling == "head"
-    return View(output.mode, output.pooling, head, window)
+    how = shared.card.roi_pooling
+    pooling = "mean" if how == "mean" and window is not None else output.pooling
+    return View(output.mode, pooling, window is None or how == "head", window)
 
 
-def _side_inputs(chip: Chip, plan: Plan, shared: Recipe) -> dict[str, Array]:
+def _side_inputs(chip: Chip, shared: Recipe, plan: Plan, place: tuple[float, float] | None) -> dict[str, Array]:
     if not shared.input.side_inputs:
         return {}
-    options = dict(plan.selection.options)
-    scene = Scene(chip.bands, chip.frames, *plan.centre, read_scale(shared), options)
+    scene = Scene(chip.bands, chip.frames, place, read_scale(shared), dict(plan.selection.options))
     return {side.name: side(scene) for side in shared.input.side_inputs}
+
+
+def _centre(plan: Plan, layout: TileLayout | None, index: int) -> tuple[float, float] | None:
+    """Longitude and latitude of a sample: every tile of a box has its own place, the tiles of a point share it.
+
+    As in the reference, the box that was asked for, not the square that was read, is divided evenly in degrees
+    (golden/clay/spec.md, "Side inputs").
+    """
+    box = plan.spatial
+    if layout is None or layout.count == 1 or not isinstance(box, BBox):
+        return plan.centre
+    y0, y1, x0, x1 = layout.tile_box(index)
+    across, down = (x0 + x1) / 2 / layout.columns.length, (y0 + y1) / 2 / layout.rows.length
+    return box.minlon + across * (box.maxlon - box.minlon), box.maxlat - down * (box.maxlat - box.minlat)
 
 
 def _describe(chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]) -> ChipInfo:
@@ -229,6 +263,7 @@ def example(ask: Ask) -> Batch:
     grid = replace(read.grid, height=side, width=side)
     ramp = np.linspace(200, 4200, side * side, dtype=np.float32).reshape(side, side)
     shape = (len(read.frames), len(read.bands), side, side)
-    chip = Chip(np.broadcast_to(ramp, shape).copy(), grid, read.bands, read.frames, "example", read.collection)
+    steps = np.arange(len(read.frames), dtype=np.float32)[:, None, None, None]  # no frame repeats another
+    chip = Chip(np.broadcast_to(ramp + steps, shape).copy(), grid, read.bands, read.frames, "example", read.collection)
     resolved = Plan(ask, shared.selection, shared.window, replace(read, grid=grid))
     return collate(prepare(chip, resolved).samples)

@@ -124,6 +124,7 @@ def _describe_input(card: ModelCard, entry: Input) -> dict[str, JSONValue]:
         "max_frames": entry.time.at_most,
         "side_inputs": [side.name for side in entry.side_inputs],
         "preprocessing": entry.chain_for(options).text,
+        "variants": {name: _describe_variant(variant) for name, variant in entry.variants.items()},
     }
 
 

@@ -32,6 +32,7 @@ _FITS = {
     "stretch": "a chip that is not square is stretched",
     "crop": "the long ends of a chip that is not square are cropped",
     "native": "any shape up to this side; larger chips are scaled down",
+    "whole": "any shape, filled up to whole patches",
 }
 _OTHER_BANDS = {
     "exact": "exactly these, in this order",
@@ -40,6 +41,7 @@ _OTHER_BANDS = {
 }
 _POOLING = {
     "cells": "the mean or maximum of the cells inside the ROI",
+    "mean": "the mean of the cells inside the ROI, also where the maximum is asked for",
     "head": "the published head on the square around the ROI",
 }
 

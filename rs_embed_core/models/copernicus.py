@@ -24,7 +24,7 @@ CARD = ModelCard(
             modality="embedding",
             collection="torchgeo/copernicus_embed",
             bands=tuple(f"C{i:03d}" for i in range(_DIM)),
-            shape=Shape(1440, patch_size=1, fit="native"),
+            shape=Shape(64, patch_size=1, fit="native"),  # no network: any size is taken
             chain=Chain(FirstFrame(), PoolPixels("spread")),
             time=CalendarYear(),
             scale_m=_CELL_M,

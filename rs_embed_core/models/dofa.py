@@ -97,6 +97,7 @@ CARD = ModelCard(
             aliases=("l",),
         ),
     },
+    roi_pooling="mean",
     default_variant="base",
     notes=(
         "Missing pixels are filled with 0; in rs-embed one NaN makes the whole output NaN.",

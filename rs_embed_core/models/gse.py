@@ -24,7 +24,7 @@ CARD = ModelCard(
             modality="embedding",
             collection="GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL",
             bands=tuple(f"A{i:02d}" for i in range(_DIM)),
-            shape=Shape(32_768, patch_size=1, fit="native"),
+            shape=Shape(64, patch_size=1, fit="native"),  # no network: any size is taken
             chain=Chain(BlankMissing(_MISSING), FirstFrame(), PoolPixels("ignore")),
             time=CalendarYear(),
             cloudy_pct=None,

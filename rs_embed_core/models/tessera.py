@@ -22,7 +22,7 @@ CARD = ModelCard(
             modality="embedding",
             collection="tessera",
             bands=tuple(f"T{i:03d}" for i in range(_DIM)),
-            shape=Shape(32_768, patch_size=1, fit="native"),
+            shape=Shape(64, patch_size=1, fit="native"),  # no network: any size is taken
             chain=Chain(FirstFrame(), PoolPixels("spread")),
             time=CalendarYear(),
             cloudy_pct=None,

@@ -2,7 +2,7 @@
 
 open_clip's classes are the published networks of RemoteCLIP (github.com/ChenDelong1999/RemoteCLIP), so they
 are used as they are; this file only chooses where features are read. Importing open_clip takes seconds and
-pulls in timm and torchvision: nothing else in the library imports it.
+pulls in timm and torchvision; no other network imports open_clip.
 """
 
 from __future__ import annotations

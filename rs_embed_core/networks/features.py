@@ -13,9 +13,12 @@ class Features(NamedTuple):
     Attributes:
         grid: ``[B, D, h, w]`` patch features, row 0 north, column 0 west.
         pooled_mean: ``[B, E]`` published image vector, or None: the mean over ``grid``.
-        pooled_max: ``[B, E]`` answer to ``pooling="max"``, or None: the maximum over ``grid``.
+        pooled_max: ``[B, E]`` answer to ``pooling="max"``, or None: the maximum over the cells.
+        grid_max: ``[B, D, h, w]`` cells for ``pooling="max"`` where a series is reduced over time first, or None:
+            ``grid``.
     """
 
     grid: Tensor
     pooled_mean: Tensor | None = None
     pooled_max: Tensor | None = None
+    grid_max: Tensor | None = None

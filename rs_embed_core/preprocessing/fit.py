@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from rs_embed_core.preprocessing.shape import (
     KernelName,
@@ -22,6 +24,23 @@ class PadToSquare:
         """The square sample."""
         height, width = sample.image.shape[-2:]
         return sample if height == width else sample.with_image(pad_to_square(sample.image)[0])
+
+
+@dataclass(frozen=True)
+class PadToMultiple:
+    """Extend height and width, at the bottom and the right, to whole multiples of some pixels by one value."""
+
+    multiple: int
+    value: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample in whole multiples."""
+        height, width = sample.image.shape[-2:]
+        below, right = -height % self.multiple, -width % self.multiple
+        if not below and not right:
+            return sample
+        border = [(0, 0)] * (sample.image.ndim - 2) + [(0, below), (0, right)]
+        return sample.with_image(np.pad(sample.image, border, constant_values=np.float32(self.value)))
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,19 @@ class ResizeShorterSide8Bit:
 
 
 @dataclass(frozen=True)
+class Resize8Bit:
+    """Pillow's bicubic resize of an 8-bit image to ``size`` x ``size``, the aspect not kept."""
+
+    size: int
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The resized sample, whole numbers 0..255."""
+        size = (self.size, self.size)
+        image = resample(sample.image, size, kernel="bicubic", antialias=True, cubic_a=-0.5, eight_bit=True)
+        return sample.with_image(image)
+
+
+@dataclass(frozen=True)
 class CentreCrop:
     """Cut the centre ``size`` x ``size``, with torchvision's rounding."""
 
@@ -85,3 +117,19 @@ class CentreCrop:
     def __call__(self, sample: Sample) -> Sample:
         """The cropped sample."""
         return sample.with_image(centre_crop(sample.image, self.size))
+
+
+@dataclass(frozen=True)
+class NoteShorterSide:
+    """Write down how many pixels the shorter side has, for a network that asks; before it is resized.
+
+    Attributes:
+        name: the argument of the network's forward: float32, a single number.
+    """
+
+    name: str
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with one more array."""
+        shorter = np.array(min(sample.image.shape[-2:]), np.float32)
+        return replace(sample, arrays={**sample.arrays, self.name: shorter})

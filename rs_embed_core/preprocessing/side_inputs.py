@@ -19,16 +19,28 @@ class Scene:
     """What is known about a sample besides its pixels.
 
     Attributes:
-        lon, lat: centre in degrees.
+        place: longitude and latitude of the centre in degrees; None where the pixels are nowhere.
         scale_m: pixel size asked of the provider, in metres.
     """
 
     bands: tuple[str, ...]
     frames: tuple[Period, ...]
-    lon: float
-    lat: float
+    place: tuple[float, float] | None
     scale_m: float
     options: Mapping[str, OptionValue]
+
+    @property
+    def latlon(self) -> tuple[float, float]:
+        """Latitude and longitude of the centre.
+
+        Raises:
+            InvalidInput: the pixels came without a place.
+        """
+        if self.place is None:
+            msg = "the pixels have no place, and this model needs one."
+            raise InvalidInput(msg, hint="Give UserData spatial=BBox(...) or PointBuffer(...), or crs and transform.")
+        lon, lat = self.place
+        return lat, lon
 
 
 class SideInput(Protocol):
@@ -63,6 +75,26 @@ class Wavelengths:
 
 
 @dataclass(frozen=True)
+class BandKeys:
+    """The number by which a network knows each band: int64 ``[C]``."""
+
+    name: str
+    table: tuple[tuple[str, int], ...]
+
+    def __call__(self, scene: Scene) -> Array:
+        """The keys in band order.
+
+        Raises:
+            InvalidInput: a band that the table does not have.
+        """
+        known = dict(self.table)
+        if missing := [band for band in scene.bands if band not in known]:
+            msg = f"no key is known for {', '.join(missing)}."
+            raise InvalidInput(msg, hint=f"Known bands are {', '.join(known)}.")
+        return np.array([known[band] for band in scene.bands], np.int64)
+
+
+@dataclass(frozen=True)
 class Months:
     """Calendar month of the middle of each frame, 0..11: int64 ``[T]``; option ``month`` (1..12) forces one."""
 
@@ -74,3 +106,65 @@ class Months:
         if isinstance(forced, int) and forced > 0:
             return np.full(len(scene.frames), forced - 1, np.int64)
         return np.array([frame.middle.month - 1 for frame in scene.frames], np.int64)
+
+
+@dataclass(frozen=True)
+class YearAndDay:
+    """Year and day of the year (from 1) of the middle of each frame: float32 ``[T, 2]``."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The dates in frame order."""
+        days = [frame.middle for frame in scene.frames]
+        return np.array([(day.year, day.timetuple().tm_yday) for day in days], np.float32)
+
+
+@dataclass(frozen=True)
+class CentreLatLon:
+    """Latitude and longitude of the centre in degrees, in this order: float32 ``[2]``."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The place."""
+        return np.array(scene.latlon, np.float32)
+
+
+@dataclass(frozen=True)
+class CentreOnCircles:
+    """Sine and cosine of the centre's latitude, then of its longitude: float32 ``[4]``."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The place."""
+        angles = np.radians(scene.latlon)
+        return np.column_stack([np.sin(angles), np.cos(angles)]).ravel().astype(np.float32)
+
+
+@dataclass(frozen=True)
+class WeekAndHour:
+    """Sine and cosine of the first frame's ISO week, of 52, then of its hour: float32 ``[4]``.
+
+    A composite of days has no hour: it counts as midnight.
+    """
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The time."""
+        week = scene.frames[0].middle.isocalendar().week
+        angle = 2 * np.pi * week / 52
+        return np.array([np.sin(angle), np.cos(angle), 0, 1], np.float32)
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Size of a pixel in metres, as asked of the provider: float32, a single number."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The size."""
+        return np.array(scene.scale_m, np.float32)

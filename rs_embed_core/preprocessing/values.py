@@ -127,3 +127,17 @@ class StretchFrames:
         low = sample.image.min(axis=(-2, -1), keepdims=True)
         high = sample.image.max(axis=(-2, -1), keepdims=True)
         return sample.with_image((sample.image - low) / np.maximum(high - low, np.float32(self.floor)))
+
+
+@dataclass(frozen=True)
+class StretchTogether:
+    """Per frame, all bands together, ``(x - min) / (max - min)``; 0 where they differ by no more than ``floor``."""
+
+    floor: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The stretched sample."""
+        low = sample.image.min(axis=(-3, -2, -1), keepdims=True)
+        span = sample.image.max(axis=(-3, -2, -1), keepdims=True) - low
+        flat = span <= np.float32(self.floor)
+        return sample.with_image(np.where(flat, np.float32(0), (sample.image - low) / np.where(flat, 1, span)))

@@ -23,7 +23,7 @@ def is_uniform(job: Job) -> bool:
     try:
         card, _ = get_card(job.ask.model)
         options = {option.name: option.default for option in card.options} | dict(job.ask.model_config)
-        return all(entry.shape_for(options).fit != "native" for entry in card.inputs)
+        return all(entry.shape_for(options).fit not in ("native", "whole") for entry in card.inputs)
     except (UnknownModel, TypeError, ValueError):  # or options that the router will refuse
         return False
 

@@ -84,8 +84,9 @@ def test_a_card_describes_itself_as_json(card):
 @every_card
 def test_names_are_unique_and_written_one_way(card):
     others = [name for other in CARDS if other is not card for name in (other.id, *(a.name for a in other.aliases))]
+    assert re.fullmatch(r"[a-z0-9_]+", card.id)
     for name in (card.id, *(alias.name for alias in card.aliases)):
-        assert re.fullmatch(r"[a-z0-9_]+", name)
+        assert re.fullmatch(r"[a-z0-9_+]+", name)
         assert name not in others
     variants = [name for key, variant in card.variants.items() for name in (key, *variant.aliases)]
     assert len(set(variants)) == len(variants)
@@ -258,11 +259,12 @@ def test_an_example_warms_the_network_up(ask):
     taken = inspect.signature(network.forward).parameters
     assert set(batch.arrays) | dict(batch.params).keys() <= set(taken)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    assert round(millions, 1) == card.variants[selection.variant].parameters_m
+    variant = card.variant(selection.variant, selection.modality)
+    assert round(millions, 1) == variant.parameters_m
     if "depth" in arguments:  # one block says as much; it is small enough to compute
         network = build(**arguments | {"depth": 1})
     grid, pooled = _shapes_of(network.eval(), batch)
-    assert (pooled or grid)[1] == card.variants[selection.variant].dim
+    assert (pooled or grid)[1] == variant.dim
     if selection.variant == card.default_variant:
         shape = card.input(selection.modality).shape_for(dict(selection.options))
         assert grid[2:] == (shape.image_size // shape.patch_size,) * 2

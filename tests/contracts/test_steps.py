@@ -17,8 +17,28 @@ from rs_embed_core.chip import Period
 from rs_embed_core.errors import InvalidInput
 from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.preprocessing.finished import BlankMissing, PoolPixels
-from rs_embed_core.preprocessing.fit import CentreCrop, PadToSquare, Resize, ResizeShorterSide8Bit, ShrinkTo
-from rs_embed_core.preprocessing.side_inputs import Months, Scene, Wavelengths
+from rs_embed_core.preprocessing.fit import (
+    CentreCrop,
+    NoteShorterSide,
+    PadToMultiple,
+    PadToSquare,
+    Resize,
+    Resize8Bit,
+    ResizeShorterSide8Bit,
+    ShrinkTo,
+)
+from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels
+from rs_embed_core.preprocessing.side_inputs import (
+    BandKeys,
+    CentreLatLon,
+    CentreOnCircles,
+    Months,
+    PixelSize,
+    Scene,
+    Wavelengths,
+    WeekAndHour,
+    YearAndDay,
+)
 from rs_embed_core.preprocessing.time import FirstFrame, Frames, SingleFrame, stride_count
 from rs_embed_core.preprocessing.values import (
     Clip,
@@ -28,6 +48,7 @@ from rs_embed_core.preprocessing.values import (
     RejectNormalized,
     Standardize,
     StretchFrames,
+    StretchTogether,
     Truncate,
 )
 from rs_embed_core.sample import Sample, View
@@ -42,17 +63,24 @@ STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of
     Standardize(mean=(("B3", 1.5), ("B4", 2.5)), std=(("B3", 2.0), ("B4", 4.0))): (2, 2, 20, 30),
     RejectNormalized(2.0): (2, 2, 20, 30),
     StretchFrames(1e-6): (2, 2, 20, 30),
+    StretchTogether(1e-6): (2, 2, 20, 30),
     PadToSquare(): (2, 2, 30, 30),
+    PadToMultiple(16, 0.0): (2, 2, 32, 32),
     Resize(16): (2, 2, 16, 16),
     Resize(48, kernel="bicubic", antialias=True, cubic_a=-0.5): (2, 2, 48, 48),
     ShrinkTo(15): (2, 2, 10, 15),
     ShrinkTo(64): (2, 2, 20, 30),
     ResizeShorterSide8Bit(10): (2, 2, 10, 15),
+    Resize8Bit(24): (2, 2, 24, 24),
+    NoteShorterSide("shorter_side_px"): (2, 2, 20, 30),
     CentreCrop(8): (2, 2, 8, 8),
     FirstFrame(): (2, 20, 30),
     BlankMissing(-9999.0): (2, 2, 20, 30),
     PoolPixels("ignore"): (2, 2),
     PoolPixels("spread"): (2, 2),
+    RejectDecibels(): (2, 2, 20, 30),
+    LogPower(): (2, 2, 20, 30),
+    DivideByPercentile(99): (2, 2, 20, 30),
 }
 NAMES = {type(step).__name__: type(step) for step in STEPS}
 every_step = pytest.mark.parametrize(("step", "shape"), list(STEPS.items()), ids=map(repr, STEPS))
@@ -121,6 +149,15 @@ def test_values_by_hand():
     assert _values(StretchFrames(100), 2, 4, 10) == [0, float(np.float32(2) / 100), float(np.float32(8) / 100)]
 
 
+def test_bands_are_stretched_together():
+    image = np.array([[[[2, 4]], [[6, 10]]], [[[3, 3]], [[3, 3]]]], np.float32)  # [2, 2, 1, 2]
+    after = StretchTogether(1e-6)(_sample(image)).image
+    assert after[0].tolist() == [[[0, 0.25]], [[0.5, 1]]]
+    assert after[1].tolist() == [[[0, 0]], [[0, 0]]]
+    assert not StretchTogether(8)(_sample(image)).image.any()  # a span of 8 is no more than the floor
+    assert StretchTogether(7)(_sample(image)).image.max() == 1
+
+
 def test_missing_pixels_and_values_that_are_no_numbers_get_the_fill():
     image = np.array([[[[1, 2, 3, 4]], [[5, np.nan, 7, np.inf]]]], np.float32)  # [1, 2, 1, 4]
     valid = np.array([[[True, True, False, True]]])
@@ -167,19 +204,42 @@ def test_values_that_look_normalised_are_refused():
     assert _values(step, -1, 1, 2) == [-1, 1, 2]
 
 
+def test_radar_in_decibels_is_refused():
+    step = RejectDecibels()
+    for numbers in ([-12, -17, 3], [-12, 0, 0, 0]):
+        with pytest.raises(InvalidInput, match="decibels"):
+            _values(step, *numbers)
+    for numbers in ([0.1, 0.02, -0.001], [-1, 1, 0, 0], [0, 0, 0], []):
+        assert _values(step, *numbers) == np.float32(numbers).tolist()
+    with np.errstate(invalid="raise"):
+        assert np.isnan(_values(step, float("nan"), 1)[0])
+
+
+def test_radar_power_by_hand():
+    assert _values(LogPower(), -1, 0, np.e - 1) == [0, 0, 1]
+    image = np.array([[[[0, 1]], [[2, 3]]], [[[0, 0]], [[0, 0]]]], np.float32)  # [2, 2, 1, 2]
+    after = DivideByPercentile(50)(_sample(image)).image
+    np.testing.assert_array_equal(after[0], np.float32([[[0, 1]], [[2, 3]]]) / np.float32(1.5))  # both bands together
+    np.testing.assert_array_equal(after[1], np.zeros((2, 1, 2)))  # nothing to divide by
+
+
 def test_shapes_by_hand():
     row = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4).repeat(2, axis=1)
     assert PadToSquare()(_sample(row)).image[0, 0].tolist() == [[0, 1, 2, 3]] * 4  # too thin to reflect
     assert Resize(2)(_sample(row)).image[0, 0].tolist() == [[0.5, 2.5]] * 2  # midway between two pixels
+    assert PadToMultiple(3, 9.0)(_sample(row)).image[0, 0].tolist() == [[0, 1, 2, 3, 9, 9]] + [[9] * 6] * 2
     assert CentreCrop(1)(_sample(row)).image[0, 0].tolist() == [[2]]  # 1.5 rounds to even
     assert ShrinkTo(2)(_sample(row)).image.shape == (1, 2, 1, 2)  # at least one row
     tall = ShrinkTo(10)(_sample(np.zeros((1, 2, 40, 30), np.float32)))
     assert tall.image.shape == (1, 2, 10, 8)  # 7.5 rounds to even
     grey = ResizeShorterSide8Bit(8)(_sample(np.full((1, 2, 20, 30), 77, np.float32)))
     assert np.unique(grey.image).tolist() == [77]
+    stretched = Resize8Bit(8)(_sample(np.full((1, 2, 20, 30), 77, np.float32)))
+    assert stretched.image.shape == (1, 2, 8, 8)
+    assert np.unique(stretched.image).tolist() == [77]
 
 
-@pytest.mark.parametrize("step", [PadToSquare(), Resize(20), ShrinkTo(20), ShrinkTo(30)])
+@pytest.mark.parametrize("step", [PadToSquare(), PadToMultiple(10, 0.0), Resize(20), ShrinkTo(20), ShrinkTo(30)])
 def test_what_fits_already_is_not_copied(step):
     image = np.zeros((1, 2, 20, 20), np.float32)
     assert step(_sample(image)).image is image
@@ -200,7 +260,7 @@ def test_a_chain_runs_its_steps_in_order():
 
 def _scene(*frames: tuple[str, str], bands: tuple[str, ...] = BANDS, **options: int) -> Scene:
     periods = tuple(Period(dt.date.fromisoformat(a), dt.date.fromisoformat(b)) for a, b in frames)
-    return Scene(bands, periods, 11.5, 48.1, 10.0, options)
+    return Scene(bands, periods, (11.5, 48.1), 10.0, options)
 
 
 def test_wavelengths_follow_the_bands():
@@ -212,6 +272,24 @@ def test_wavelengths_follow_the_bands():
         side(_scene(bands=("B9",)))
 
 
+def test_the_scale_and_the_shorter_side_are_single_numbers():
+    scale = PixelSize("scale_m")(_scene())
+    assert (scale.dtype, scale.shape, scale.item()) == (np.float32, (), 10.0)
+    for height, width in ((20, 30), (30, 20)):
+        noted = NoteShorterSide("side")(_sample(np.zeros((1, 2, height, width), np.float32))).arrays
+        assert (noted["side"].dtype, noted["side"].shape, noted["side"].item()) == (np.float32, (), 20.0)
+        assert noted.keys() == {"image", "side"}
+
+
+def test_keys_follow_the_bands():
+    side = BandKeys("spectral_keys", (("B3", 8), ("B4", 9)))
+    out = side(_scene())
+    assert out.dtype == np.int64
+    assert out.tolist() == [9, 8]
+    with pytest.raises(InvalidInput, match="B99"):
+        side(_scene(bands=("B99",)))
+
+
 def test_months_are_those_of_the_middle_of_each_frame():
     side = Months("months")
     frames = (("2022-01-01", "2022-02-01"), ("2022-01-20", "2022-02-20"), ("2022-12-31", "2023-01-01"))
@@ -220,6 +298,32 @@ def test_months_are_those_of_the_middle_of_each_frame():
     assert out.tolist() == [0, 1, 11]  # 16 January, 4 February, 31 December
     assert side(_scene(*frames, month=7)).tolist() == [6, 6, 6]
     assert side(_scene(*frames, month=0)).tolist() == [0, 1, 11]
+
+
+def test_dates_are_those_of_the_middle_of_each_frame():
+    frames = (("2020-12-30", "2021-01-02"), ("2020-12-01", "2020-12-03"), ("2021-03-01", "2021-03-02"))
+    out = YearAndDay("temporal_coords")(_scene(*frames))
+    assert out.dtype == np.float32
+    assert out.tolist() == [[2020, 366], [2020, 337], [2021, 60]]  # 31 and 2 December of a leap year, 1 March
+
+
+def test_weeks_are_iso_weeks_of_52_and_a_composite_has_no_hour():
+    side = WeekAndHour("time")
+    angle = 2 * np.pi / 52
+    for start, end, week in (("2022-06-01", "2022-09-01", 28), ("2021-01-01", "2021-01-02", 53)):
+        out = side(_scene((start, end)))
+        assert out.dtype == np.float32
+        np.testing.assert_allclose(out, [np.sin(week * angle), np.cos(week * angle), 0, 1], rtol=1e-6)
+
+
+def test_the_place_has_the_latitude_first():
+    plain = CentreLatLon("location_coords")(_scene())
+    assert plain.dtype == np.float32
+    np.testing.assert_array_equal(plain, np.float32([48.1, 11.5]))
+    circles = CentreOnCircles("latlon")(_scene())
+    assert circles.dtype == np.float32
+    lat, lon = np.radians([48.1, 11.5])
+    np.testing.assert_allclose(circles, [np.sin(lat), np.cos(lat), np.sin(lon), np.cos(lon)], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("days", "count"), [(1, 1), (30, 1), (31, 2), (92, 4), (360, 12), (361, 12), (4000, 12)])

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rs_embed_core.networks.features import Features
 from tests.golden import recipe
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "golden_file",
     "load_case",
     "load_keys",
+    "present",
     "recipe",
     "strided",
 ]
@@ -112,6 +114,11 @@ def load_keys(model: str, filename: str) -> dict[str, tuple[int, ...]]:
     """State-dict names and shapes of a ``*.keys.json``."""
     entries = json.loads(golden_file(model, filename).read_text())
     return {key: tuple(shape) for key, shape in entries.items()}
+
+
+def present(features: Features) -> tuple[torch.Tensor, ...]:
+    """The tensors that a network gave, in the order of the fields."""
+    return tuple(value for value in features if value is not None)
 
 
 def fill(module: nn.Module, *, prefix: str = "") -> None:

@@ -14,6 +14,21 @@ from rs_embed_core.card import ModelCard, Variant
 from rs_embed_core.registry import get_card
 from tests.parity.golden import Case
 
+SMALL = {
+    "clay": "tiny_native",
+    "dofa": "tiny_native",
+    "fomo": "tiny_native",
+    "galileo": "real_nano",
+    "prithvi": "tiny_single",
+    "remoteclip": "tiny_vit_resize",
+    "satmae": "tiny_resize",
+    "satmaepp": "tiny_rgb_resize",
+    "scalemae": "tiny_resize",
+    "terrafm": "tiny_s2",
+    "wildsat": "tiny_vitb16_resize",
+}
+"""The case of each model with weights that any test can afford to publish and run."""
+
 
 class Layout(Protocol):
     """What ``tests/parity/layouts/<model>.py`` has."""
@@ -31,12 +46,13 @@ class Layout(Protocol):
 def publish(case: Case, root: Path) -> ModelCard:
     """Write the case's weights below ``root`` as its authors publish theirs; the card that loads them.
 
-    A case of a reduced network gets a card with that network as its only variant.
+    A case of a reduced network gets a card with that network as its only variant, for all modalities.
     """
     layout: Layout = importlib.import_module(f"tests.parity.layouts.{case.model}")  # type: ignore[assignment]
     card, _ = get_card(case.model)
     name, variant = _variant(case, card, layout)
-    card = replace(card, variants={name: variant}, default_variant=name)
+    inputs = tuple(replace(entry, variants={}) for entry in card.inputs)
+    card = replace(card, inputs=inputs, variants={name: variant}, default_variant=name)
     assert card.network is not None
     module, function = card.network.split(":")
     network: nn.Module = vars(importlib.import_module(module))[function](**dict(variant.build))
@@ -52,7 +68,9 @@ def _variant(case: Case, card: ModelCard, layout: Layout) -> tuple[str, Variant]
     spec = case.spec
     name = str(spec.get("variant") or spec["network"]["name"]).lower().replace("-", "_")
     name = {"real_nano": "nano"}.get(name, name)
-    if name in card.variants and spec.get("size") != "tiny":
-        return name, card.variants[name]
-    base = card.variants.get(name, card.variants[card.default_variant])
+    modality = spec.get("modality") or card.inputs[0].modality
+    reduced = spec.get("size") == "tiny" or case.name.startswith("tiny")  # golden/README.md, last paragraph
+    if name in card.variants and not reduced:
+        return name, card.variant(name, modality)
+    base = card.variant(name if name in card.variants else card.default_variant, modality)
     return name, replace(base, build=layout.build(spec), aliases=())

@@ -65,7 +65,7 @@ def test_end_to_end(model: str, name: str, tmp_path: Path) -> None:
             model,
             spatial=_spatial(case.spec["spatial"]),
             temporal=_temporal(case.spec["temporal"]),
-            fetch=FetchSpec(**case.spec["fetch"]) if "fetch" in case.spec else None,
+            fetch=FetchSpec(scale_m=case.spec.get("fetch", {}).get("scale_m")),
             modality=case.spec.get("modality"),
             model_config=_options(case),
             output=output,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from rs_embed_core.networks.features import Features
 from rs_embed_core.networks.rcf import RandomConvFeatures, build
-from tests.parity.golden import Case, cases, load_case, recipe
+from tests.parity.golden import Case, cases, load_case, present, recipe
 
 CASES = cases("mosaiks")
 
@@ -53,7 +53,7 @@ def _by_definition(module: RandomConvFeatures, image: torch.Tensor, cells: tuple
 
 
 def _assert_same(ours: Features, expected: Features, tolerance: float = 1e-6) -> None:
-    for got, want in zip(ours, expected, strict=True):
+    for got, want in zip(present(ours), present(expected), strict=True):
         assert got.shape == want.shape
         assert (got - want).abs().max() <= tolerance * want.abs().max()
 
@@ -99,14 +99,14 @@ def test_batch_equals_single_runs(shape: tuple[int, int, int, int]) -> None:
         together = module(images)
         for i in range(len(images)):
             alone = module(images[i : i + 1])
-            _assert_same(Features(*(value[i : i + 1] for value in together)), alone, tolerance=1e-5)
+            _assert_same(Features(*(value[i : i + 1] for value in present(together))), alone, tolerance=1e-5)
 
 
 def test_a_feature_that_never_fires_is_exactly_zero() -> None:
     module = build(in_channels=2, features=8, kernel_size=3, bias=1000.0, seed=1)
     with torch.inference_mode():
         features = module(_images(2, 2, 32, 32))
-    for value in features:
+    for value in present(features):
         assert (value[:, :4] > 0).all()
         assert (value[:, 4:] == 0).all()
 

@@ -17,10 +17,10 @@ from rs_embed_core.checkpoints import Checkpoints, fill, read, to_network_keys
 from rs_embed_core.errors import CheckpointError
 from rs_embed_core.weights import HubFile
 from tests.parity.golden import load_case
-from tests.parity.published import publish
+from tests.parity.published import SMALL, publish
 
 WEIGHTS = HubFile("org/model", "encoder.pt", revision="main")
-PUBLISHED = {"dofa": "tiny_native", "galileo": "real_nano", "remoteclip": "tiny_rn_resize"}
+PUBLISHED = SMALL | {"remoteclip": "tiny_rn_resize"}
 
 
 def network() -> nn.Module:

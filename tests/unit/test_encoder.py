@@ -19,11 +19,11 @@ from rs_embed_core.specs.request import Ask
 from rs_embed_core.tiling import TileLayout
 from rs_embed_core.tokens import TokenBlock, Tokens
 from tests.parity.golden import cases, load_case
-from tests.parity.published import publish
+from tests.parity.published import SMALL, publish
 from tests.unit.small_cards import averages_card, failing_card, registered
 
+NETWORKS = [model for model in list_models() if get_card(model)[0].product is None]
 QUICK = {"galileo": (("image_size", 32), ("n_frames", 2))}
-SMALL = {"dofa": "tiny_native", "galileo": "real_nano", "remoteclip": "tiny_vit_resize"}
 
 
 class Small(Encoder):
@@ -58,15 +58,13 @@ def batch_of(ask: Ask, count: int, **view: object) -> tuple[Batch, Selection]:
 # --- every model -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=list_models())
+@pytest.fixture(scope="module", params=NETWORKS)
 def small(request, tmp_path_factory):
     """Every model at a size that a test can afford: published small weights, or as it is."""
     model = request.param
     if not any(variant.weights for variant in get_card(model)[0].variants.values()):
         yield encoder(get_card(model)[0])
         return
-    if model not in SMALL:
-        pytest.skip("no small published weights")
     assert SMALL[model] in cases(model)
     root = tmp_path_factory.mktemp(model)
     with registered(publish(load_case(model, SMALL[model]), root)) as card:

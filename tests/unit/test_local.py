@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, dict[str, object], type[RSEmbedError], type[RSEmbedErro
     ("input_prep", {"input_prep": "crop"}, InvalidRequest, SpecError, "resize, tile, auto"),
     ("config", {"model_config": "large"}, InvalidRequest, SpecError, "object"),
     ("model", {"model": "mosaik"}, UnknownModel, ModelError, "Did you mean mosaiks"),
-    ("far from any", {"model": "zzzz"}, UnknownModel, ModelError, "Known models: copernicus"),
+    ("far from any", {"model": "zzzz"}, UnknownModel, ModelError, "Known models: "),
     ("no model", {"model": ""}, InvalidRequest, SpecError, "model"),
     ("variant", {"model_config": {"variant": "huge"}}, UnknownOption, ModelError, "Variants are gaussian"),
     ("key", {"model_config": {"sead": 1}}, UnknownOption, ModelError, "seed"),
