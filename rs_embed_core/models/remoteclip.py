@@ -7,7 +7,7 @@ from rs_embed_core.errors import UnknownOption
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import CentreCrop, ResizeShorterSide8Bit
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing, Multiply, Standardize, Truncate
+from rs_embed_core.preprocessing.values import REFLECTANCE_TO_BYTES, Divide, FillMissing, Standardize
 from rs_embed_core.specs.request import ModelConfig
 from rs_embed_core.weights import HubFile
 
@@ -78,10 +78,7 @@ CARD = ModelCard(
             shape=Shape(_IMAGE_SIZE, patch_size=32, fit="crop"),
             chain=Chain(
                 FillMissing(0.0),
-                Divide(10_000),
-                Clip(0, 1),
-                Multiply(255),
-                Truncate(),
+                *REFLECTANCE_TO_BYTES,
                 ResizeShorterSide8Bit(_IMAGE_SIZE),
                 CentreCrop(_IMAGE_SIZE),
                 Divide(255),

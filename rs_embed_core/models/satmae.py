@@ -6,7 +6,7 @@ from rs_embed_core.card import Alias, Input, ModelCard, Option, Options, Shape, 
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import Resize8Bit
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing, Multiply, Standardize, Truncate
+from rs_embed_core.preprocessing.values import REFLECTANCE_TO_BYTES, Divide, FillMissing, Standardize
 from rs_embed_core.specs.request import OptionValue
 from rs_embed_core.weights import HubFile
 
@@ -44,10 +44,7 @@ CARD = ModelCard(
             shape=Shape(_IMAGE_SIZE, patch_size=16, fit="stretch"),
             chain=Chain(
                 FillMissing(0.0),
-                Divide(10_000),
-                Clip(0, 1),
-                Multiply(255),
-                Truncate(),
+                *REFLECTANCE_TO_BYTES,
                 Resize8Bit(_IMAGE_SIZE),
                 Divide(255),
                 Standardize(mean=tuple(zip(_BANDS, _MEAN, strict=True)), std=tuple(zip(_BANDS, _STD, strict=True))),

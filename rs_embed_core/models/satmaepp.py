@@ -8,7 +8,15 @@ from rs_embed_core.card import Alias, Input, ModelCard, Option, Options, Shape, 
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import Resize
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing, Multiply, Standardize, Truncate
+from rs_embed_core.preprocessing.values import (
+    REFLECTANCE_TO_BYTES,
+    Clip,
+    Divide,
+    FillMissing,
+    Multiply,
+    Standardize,
+    Truncate,
+)
 from rs_embed_core.specs.request import OptionValue
 from rs_embed_core.weights import HubFile
 
@@ -108,10 +116,7 @@ CARD = ModelCard(
             shape=Shape(224, patch_size=16, fit="stretch"),
             chain=Chain(
                 FillMissing(0.0),
-                Divide(10_000),
-                Clip(0, 1),
-                Multiply(255),
-                Truncate(),
+                *REFLECTANCE_TO_BYTES,
                 Divide(255),
                 Standardize(
                     mean=tuple((band, row[0]) for band, row in _RGB.items()),

@@ -7,7 +7,7 @@ from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import NoteShorterSide, Resize8Bit
 from rs_embed_core.preprocessing.side_inputs import PixelSize
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing, Multiply, Standardize, Truncate
+from rs_embed_core.preprocessing.values import REFLECTANCE_TO_BYTES, Divide, FillMissing, Standardize
 from rs_embed_core.weights import HubFile
 
 _BANDS = ("B4", "B3", "B2")
@@ -35,10 +35,7 @@ CARD = ModelCard(
             chain=Chain(
                 FillMissing(0.0),
                 NoteShorterSide("shorter_side_px"),
-                Divide(10_000),
-                Clip(0, 1),
-                Multiply(255),
-                Truncate(),
+                *REFLECTANCE_TO_BYTES,
                 Resize8Bit(_IMAGE_SIZE),
                 Divide(255),
                 Standardize(mean=tuple(zip(_BANDS, _MEAN, strict=True)), std=tuple(zip(_BANDS, _STD, strict=True))),

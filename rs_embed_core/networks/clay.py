@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rs_embed_core.networks.blocks import Attention, FeedForward, Transformer
 from rs_embed_core.networks.features import Features
 
 _WAVE_DIM: Final = 128  # width of the weight generator
@@ -38,7 +39,7 @@ class Clay(nn.Module):
         super().__init__()
         self.patch_embedding = _PatchEmbedding(dim, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.transformer = _Transformer(dim, depth, heads, dim_head, mlp_ratio * dim)
+        self.transformer = Transformer(dim, (_layer(dim, heads, dim_head, mlp_ratio * dim) for _ in range(depth)))
 
     def forward(self, image: Tensor, waves: Tensor, gsd: Tensor, time: Tensor, latlon: Tensor) -> Features:
         """Features of a batch of images with the same bands.
@@ -124,55 +125,10 @@ class _Residual(nn.Module):
         return code + F.gelu(self.l2(F.gelu(self.l1(code))))
 
 
-class _Transformer(nn.Module):
-    """Pre-norm blocks, each an attention and a feed-forward part, and a last norm."""
-
-    def __init__(self, dim: int, depth: int, heads: int, dim_head: int, hidden: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([_Attention(dim, heads, dim_head), _FeedForward(dim, hidden)]) for _ in range(depth)
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        for layer in self.layers:
-            for part in layer.children():
-                tokens = tokens + part(tokens)
-        normed: Tensor = self.norm(tokens)
-        return normed
-
-
-class _Attention(nn.Module):
-    """Multi-head self-attention behind a norm, without biases."""
-
-    def __init__(self, dim: int, heads: int, dim_head: int) -> None:
-        super().__init__()
-        self._heads = heads
-        self.norm = nn.LayerNorm(dim)
-        self.to_qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
-        self.to_out = nn.Linear(heads * dim_head, dim, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        joined = self.to_qkv(self.norm(tokens)).unflatten(-1, (3, self._heads, -1))  # [B, N, 3, heads, d]
-        query, key, value = joined.permute(2, 0, 3, 1, 4)  # each [B, heads, N, d]
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
-        return projected
-
-
-class _FeedForward(nn.Module):
-    """Two linear layers around an exact GELU, behind a norm."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        projected: Tensor = self.net(tokens)
-        return projected
+def _layer(dim: int, heads: int, dim_head: int, hidden: int) -> tuple[Attention, FeedForward]:
+    to_out = nn.Linear(heads * dim_head, dim, bias=False)
+    feed = FeedForward(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+    return Attention(dim, heads, dim_head, to_out=to_out), feed
 
 
 def build(*, dim: int, depth: int, heads: int, dim_head: int = 64, mlp_ratio: int = 4, patch_size: int = 8) -> Clay:

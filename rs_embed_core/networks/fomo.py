@@ -11,8 +11,8 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from rs_embed_core.networks.blocks import Attention, FeedForward, Transformer
 from rs_embed_core.networks.features import Features
 
 _HEAD_WIDTH: Final = 64  # of an attention head, whatever the width of the tokens (golden/fomo/spec.md)
@@ -46,7 +46,7 @@ class Fomo(nn.Module):
         self.to_patch_embedding = nn.Sequential(
             _Cut(patch_size), nn.LayerNorm(pixels), nn.Linear(pixels, dim), nn.LayerNorm(dim)
         )
-        self.transformer = _Transformer(dim, depth, heads, mlp_dim)
+        self.transformer = Transformer(dim, (_layer(dim, heads, mlp_dim) for _ in range(depth)))
         self.mlp_head = nn.Linear(dim, classes)
 
     def forward(self, image: Tensor, spectral_keys: Tensor) -> Features:
@@ -94,58 +94,11 @@ class _Cut(nn.Module):
         return cut.transpose(3, 4).reshape(batch, channels, -1, size * size)
 
 
-class _Transformer(nn.Module):
-    """Pre-norm blocks and a last norm."""
-
-    def __init__(self, dim: int, depth: int, heads: int, mlp_dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([_Attention(dim, heads), _FeedForward(dim, mlp_dim)]) for _ in range(depth)
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        for layer in self.layers:
-            for part in layer.children():
-                tokens = tokens + part(tokens)
-        normed: Tensor = self.norm(tokens)
-        return normed
-
-
-class _Attention(nn.Module):
-    """Multi-head self-attention with its norm before it; the heads may be wider or narrower than D together."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self._heads = heads
-        self.norm = nn.LayerNorm(dim)
-        self.to_qkv = nn.Linear(dim, 3 * heads * _HEAD_WIDTH, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(heads * _HEAD_WIDTH, dim))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``, without the residual."""
-        qkv = self.to_qkv(self.norm(tokens)).unflatten(2, (3, self._heads, _HEAD_WIDTH))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, 64]
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
-        return projected
-
-
-class _FeedForward(nn.Module):
-    """Two linear layers around an exact GELU, with their norm before them."""
-
-    def __init__(self, dim: int, mlp_dim: int) -> None:
-        super().__init__()
-        # Place 3 is the dropout of training, which has no entry in the file.
-        self.net = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, mlp_dim), nn.GELU(), nn.Identity(), nn.Linear(mlp_dim, dim)
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``, without the residual."""
-        projected: Tensor = self.net(tokens)
-        return projected
+def _layer(dim: int, heads: int, mlp_dim: int) -> tuple[Attention, FeedForward]:
+    to_out = nn.Sequential(nn.Linear(heads * _HEAD_WIDTH, dim))
+    # Place 3 is the dropout of training, which has no entry in the file.
+    middle = nn.Linear(dim, mlp_dim), nn.GELU(), nn.Identity(), nn.Linear(mlp_dim, dim)
+    return Attention(dim, heads, _HEAD_WIDTH, to_out=to_out), FeedForward(nn.LayerNorm(dim), *middle)
 
 
 def build(

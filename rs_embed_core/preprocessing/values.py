@@ -141,3 +141,7 @@ class StretchTogether:
         span = sample.image.max(axis=(-3, -2, -1), keepdims=True) - low
         flat = span <= np.float32(self.floor)
         return sample.with_image(np.where(flat, np.float32(0), (sample.image - low) / np.where(flat, 1, span)))
+
+
+REFLECTANCE_TO_BYTES = (Divide(10_000), Clip(0, 1), Multiply(255), Truncate())
+"""Surface reflectance of 0..10000 to whole numbers 0..255, as RGB models were fed from Sentinel-2."""
