@@ -8,7 +8,7 @@ GENERATOR := $(wildcard scripts/generate_docs.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-full check check-format check-lint check-types check-imports check-deps \
-	check-spelling check-docs format bench docs site lock clean
+	check-spelling check-docs format bench bench-models docs site lock clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ format: setup ## Format the code and fix what ruff can fix
 
 bench: setup ## Measure the service (BENCH_OUT=FILE.json keeps the numbers)
 	$(BIN)/python -m load_tests.bench $(if $(BENCH_OUT),--out $(BENCH_OUT))
+
+bench-models: setup ## Measure every network against plain timm, torchvision or torch (BENCH_OUT=FILE.json)
+	$(BIN)/python -m load_tests.models $(if $(BENCH_OUT),--out $(BENCH_OUT))
 
 docs: setup ## Write the generated pages
 	$(BIN)/python scripts/generate_docs.py

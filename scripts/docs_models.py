@@ -141,6 +141,7 @@ def _input(card: ModelCard, entry: Input) -> str:
         ("token GSD", f"{entry.scale_m * shape.patch_size:g} m ({patch})"),
         ("image size", f"{shape.image_size} pixels; {_FITS[shape.fit]}"),
         ("time", f"{time} ({entry.composite} of the scenes {cloud})"),
+        *([("network", _own_network(entry))] if entry.variants else []),
         ("side inputs", codes([side.name for side in entry.side_inputs]) or "none"),
         ("fill value of missing pixels", f"{entry.fill_value:g}"),
     ]
@@ -149,6 +150,12 @@ def _input(card: ModelCard, entry: Input) -> str:
         f"### Input {code(entry.modality)} of {card.id}\n\n{table(facts)}\n"
         f"Preprocessing, at the default options:\n\n```text\n{chain}\n```\n\n"
     )
+
+
+def _own_network(entry: Input) -> str:
+    """Where a modality has weights of its own."""
+    own = [f"{code(name)}: {' / '.join(_weights(variant))}" for name, variant in entry.variants.items()]
+    return f"of its own; {'; '.join(own)}"
 
 
 def _variants(card: ModelCard) -> str:

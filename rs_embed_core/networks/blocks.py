@@ -46,6 +46,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, head_dim: int, *, to_out: nn.Module) -> None:
         super().__init__()
+        self.heads = heads
         self._shape = (3, heads, head_dim)
         self.norm = nn.LayerNorm(dim)
         self.to_qkv = nn.Linear(dim, 3 * heads * head_dim, bias=False)
