@@ -48,15 +48,30 @@ _POOLING = {
 
 def readme_table() -> str:
     """One line per model."""
-    rows = [("model", "what it is", "input", "variants (values of the vector)", "licence of the weights")]
+    heading = (
+        "model",
+        "what it is",
+        "input, and token GSD",
+        "variants (values of the vector)",
+        "licence: code; weights",
+    )
+    rows = [heading]
     for card in _cards():
-        inputs = ", ".join(f"{code(entry.modality)}: {_frames(entry)}" for entry in card.inputs)
+        inputs = ", ".join(
+            f"{code(entry.modality)}: {_frames(entry)}, {_token_gsd(card, entry)}" for entry in card.inputs
+        )
         if card.product is not None:
             inputs = f"precomputed, read through {code(card.product.provider)}"
         variants = ", ".join(f"{code(name)} ({variant.dim})" for name, variant in card.variants.items())
         link = f"[{code(card.id)}](docs/reference/models.md#{card.id})"
-        rows.append((link, card.summary, inputs, variants, card.licence_weights))
+        rows.append((link, card.summary, inputs, variants, f"{card.licence_code}; {card.licence_weights}"))
     return table(rows)
+
+
+def _token_gsd(card: ModelCard, entry: Input) -> str:
+    """Size of a token on the ground at the model's own scale."""
+    shape = entry.shape_for({option.name: option.default for option in card.options})
+    return f"{entry.scale_m * shape.patch_size:g} m"
 
 
 def page() -> str:
