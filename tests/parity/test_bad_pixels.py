@@ -1,4 +1,4 @@
-"""What every model makes of pixels that are odd, and what it refuses: the caller's own data, small published weights."""
+"""What every model makes of odd pixels, and what it refuses: the caller's own data, small published weights."""
 
 from __future__ import annotations
 
