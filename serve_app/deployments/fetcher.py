@@ -18,7 +18,9 @@ from rs_embed_core.fetch import fetch
 from rs_embed_core.plan import backend_of
 from rs_embed_core.prepare import prepare
 from rs_embed_core.prepared import ChipInfo
+from rs_embed_core.providers import get_provider, register_provider
 from rs_embed_core.providers.calls import Terms, under
+from rs_embed_core.providers.gate import Gate
 from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
 from serve_app.deployments.limiter import Leases, quota_actor
@@ -91,11 +93,18 @@ class Fetcher:
     def __init__(self, settings: FetchSettings, providers: ProviderSettings, quota: str | None = None) -> None:
         self._settings = settings
         self._default = providers.default
-        self._table = ProviderTable.build(providers, settings.cache)
+        self._gates = self._set_up(providers)
         self._crew = Crew(settings.concurrency)
         self._metrics = FetchMetrics()
         self._quota, self._quotas = quota, providers.quotas
         self._leases: asyncio.Task[None] | None = None
+
+    def _set_up(self, providers: ProviderSettings) -> dict[str, Gate]:
+        """Register the providers in this process; the gates of those that have a quota."""
+        table = ProviderTable.build(providers, self._settings.cache)
+        for name, provider in table.providers.items():
+            register_provider(name, provider)
+        return table.gates
 
     async def blocks(self, span: Sequence[Item], hurry: Hurry) -> AsyncIterator[BlockInfo | Payload]:
         """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one."""
@@ -118,10 +127,10 @@ class Fetcher:
 
     def _hold_leases(self) -> None:
         """Begin, with the first span, to hold this actor's parts of the quotas."""
-        if self._leases is None and self._quota is not None and self._table.gates:
+        if self._leases is None and self._quota is not None and self._gates:
             holder = f"{os.getpid()}-{uuid4().hex}"
             find = partial(quota_actor, self._quota, self._quotas)
-            leases = Leases(holder, self._table.gates, find, self._metrics)
+            leases = Leases(holder, self._gates, find, self._metrics)
             self._leases = asyncio.get_running_loop().create_task(leases.run())
 
     def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox) -> None:
@@ -132,7 +141,7 @@ class Fetcher:
     def _one(self, item: Item) -> _Done:
         """Read and prepare one ROI in a thread; its error is its result."""
         try:
-            provider = self._table.get(backend_of(item.plan.ask, self._default))
+            provider = get_provider(backend_of(item.plan.ask, self._default))
             started = time.perf_counter()
             chip = fetch(item.plan, provider)
             fetch_ms = 1e3 * (time.perf_counter() - started)

@@ -8,7 +8,6 @@ import ray
 from ray.exceptions import RayError
 
 from rs_embed_core.chip import Chip
-from rs_embed_core.providers import get_provider
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.cache import CachedProvider, LruShelf, Shelf
 from rs_embed_core.providers.disk import DiskShelf
@@ -35,16 +34,6 @@ class ProviderTable:
             kept = CachedProvider(provider, shelves, no_imagery_s=cache.no_imagery_s, scope=scope)
             providers[provider.name] = kept
         return cls(providers, gates)
-
-    def get(self, name: str) -> Provider:
-        """The provider of a name; also one that the process itself registered.
-
-        Raises:
-            UnknownProvider: no such name.
-        """
-        if name in self.providers:
-            return self.providers[name]
-        return get_provider(name)
 
 
 def _shelves(cache: CacheSettings) -> dict[str, Shelf]:

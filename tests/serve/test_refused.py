@@ -34,7 +34,7 @@ _BEFORE_SENTINEL_2 = {"start": "2010-06-01", "end": "2010-09-01"}
     ("changes", "status", "cls", "words"),
     [
         ({"model": "mosaics"}, 404, UnknownModel, "Did you mean mosaiks"),
-        ({"model": "dofa"}, 404, UnknownModel, "not served here"),
+        ({"model": "clay"}, 404, UnknownModel, "not served here"),
         ({"model": "galileo", "model_config": {"variant": "giant"}}, 422, UnknownOption, "nano, tiny, base"),
         ({"model": "galileo", "model_config": {"colour": 1}}, 422, UnknownOption, "patch_size"),
         ({"model": "galileo", "model_config": {"patch_size": 3}}, 422, UnknownOption, "1, 2, 4, 8"),
