@@ -37,6 +37,7 @@ def dev(args: argparse.Namespace) -> Lines:
     if not (_TREE / "tests" / "emulator" / "__main__.py").is_file():
         raise Unsupported("the emulator is not here.", hint="It is in the source tree, not in the package.")
     socket.create_server(("127.0.0.1", args.port)).close()  # its error is one line, the emulator's a traceback
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what ends this process ends the emulator
         if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
             signal.signal(number, signal.default_int_handler)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ray import serve
 
-from rs_embed_core import BBox, OutputSpec, PointBuffer, TemporalSpec, get_embedding
+from rs_embed_core import BBox, Embedding, OutputSpec, PointBuffer, TemporalSpec, get_embedding
 from rs_embed_core.errors import InvalidRequest, NoImagery, ProviderError, ProviderTimeout, UnknownProvider
 from rs_embed_core.providers import register_provider
-from rs_embed_core.providers.gee import GeeProvider, GeeSettings
 from rs_embed_core.providers.tessera import TesseraProvider, TesseraSettings
 from serve_app.client import EmbeddingClient
 from serve_app.serving import Serving
 from tests.emulator.control import Emulator
 from tests.parity.golden import golden_dir
-from tests.serve.calls import SMALL, SUMMER, assert_close
+from tests.serve.calls import SMALL, SUMMER
+from tests.serve.elsewhere import Library, library
 
 YEAR = TemporalSpec.year(2022)
 COUNTED = ("requests", "retries", "bytes", "queued_ms", "cache")
@@ -28,21 +30,30 @@ pytestmark = pytest.mark.usefixtures("library")
 
 @pytest.fixture(autouse=True)
 def quiet(earth_engine: Emulator) -> None:
-    """No fault of the test before, and the library's own reader beside the service's."""
+    """No fault of the test before, and the library's own reader of tiles beside the service's."""
     earth_engine.reset()
-    settings = GeeSettings(url=earth_engine.url, project="emulated", credentials="anonymous")
-    register_provider("gee", GeeProvider(settings))
     register_provider("tessera", TesseraProvider(TesseraSettings(golden_dir("tessera") / "sample", offline=True)))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(earth_engine: Emulator, weights: Path) -> Iterator[Library]:
+    with library(earth_engine.url, weights) as own:
+        yield own
+
+
+def assert_same(ours: Embedding, theirs: np.ndarray) -> None:
+    """The same numbers but for the rounding of other neighbours in a forward."""
+    np.testing.assert_allclose(ours.data, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 def pixels_asked(earth_engine: Emulator) -> int:
     return int(earth_engine.counters()["requests"].get("pixels", 0))
 
 
-def test_a_single_composite_through_http_is_the_library_s(client: EmbeddingClient) -> None:
+def test_a_single_composite_through_http_is_the_library_s(client: EmbeddingClient, elsewhere: Library) -> None:
     place = PointBuffer(8.5, 47.3, 640)
     ours = client.get_embedding("dofa", spatial=place, temporal=SUMMER, backend="gee")
-    assert_close(ours, get_embedding("dofa", spatial=place, temporal=SUMMER, backend="gee", device="cpu"))
+    assert_same(ours, elsewhere.embed("dofa", spatial=place, temporal=SUMMER, backend="gee"))
     assert (ours.meta["backend"], ours.meta["source"]) == ("gee", "COPERNICUS/S2_SR_HARMONIZED")
     assert ours.meta["acquisitions"]
     fetch = ours.meta["fetch"]
@@ -51,19 +62,20 @@ def test_a_single_composite_through_http_is_the_library_s(client: EmbeddingClien
     assert fetch["cache"] == "miss"
 
 
-def test_a_time_series_through_http_is_the_library_s(client: EmbeddingClient) -> None:
+def test_a_time_series_through_http_is_the_library_s(client: EmbeddingClient, elsewhere: Library) -> None:
     place = PointBuffer(8.6, 47.3, 320)
     ours = client.get_embedding("galileo", spatial=place, temporal=SUMMER, backend="gee")
-    assert_close(ours, get_embedding("galileo", spatial=place, temporal=SUMMER, backend="gee", device="cpu"))
+    assert_same(ours, elsewhere.embed("galileo", spatial=place, temporal=SUMMER, backend="gee"))
     assert {entry["frame"] for entry in ours.meta["acquisitions"]} == {0, 1, 2, 3}  # type: ignore[index,union-attr]
 
 
 @pytest.mark.parametrize("output", [OutputSpec.pooled(), OutputSpec.pooled("max"), OutputSpec.grid()])
-def test_a_product_on_earth_engine_through_http_is_the_library_s(client: EmbeddingClient, output: OutputSpec) -> None:
+def test_a_product_on_earth_engine_through_http_is_the_library_s(
+    client: EmbeddingClient, elsewhere: Library, output: OutputSpec
+) -> None:
     box = BBox(8.5, 47.3, 8.506, 47.303)
     ours = client.get_embedding("gse", spatial=box, temporal=YEAR, output=output)
-    theirs = get_embedding("gse", spatial=box, temporal=YEAR, output=output)
-    np.testing.assert_array_equal(ours.data, theirs.data)
+    np.testing.assert_array_equal(ours.data, elsewhere.embed("gse", spatial=box, temporal=YEAR, output=output))
     assert (ours.meta["type"], ours.meta["backend"]) == ("precomputed", "gee")
 
 
