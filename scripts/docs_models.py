@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from docs_text import BLANK, code, codes, note, table
 
-from rs_embed_core.card import Input, ModelCard, Option, Variant
+from rs_embed_core.card import Input, ModelCard, Variant
 from rs_embed_core.degrees import METRES_PER_DEGREE
+from rs_embed_core.option import Option
 from rs_embed_core.registry import get_card, list_models
 from serve_app.commands.models import counted
 

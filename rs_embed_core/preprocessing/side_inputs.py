@@ -54,6 +54,14 @@ class SideInput(Protocol):
         """The array, without a batch axis."""
 
 
+def _by_band[N](table: Mapping[str, N], bands: tuple[str, ...], what: str) -> list[N]:
+    """What a table says of each band."""
+    if missing := [band for band in bands if band not in table]:
+        msg = f"no {what} is known for {', '.join(missing)}."
+        raise InvalidInput(msg, hint=f"Known bands are {', '.join(table)}.")
+    return [table[band] for band in bands]
+
+
 @dataclass(frozen=True)
 class Wavelengths:
     """Central wavelengths of the bands in micrometres: float32 ``[C]``."""
@@ -67,11 +75,7 @@ class Wavelengths:
         Raises:
             InvalidInput: a band that the table does not have.
         """
-        known = dict(self.table)
-        if missing := [band for band in scene.bands if band not in known]:
-            msg = f"no wavelength is known for {', '.join(missing)}."
-            raise InvalidInput(msg, hint=f"Known bands are {', '.join(known)}.")
-        return np.array([known[band] for band in scene.bands], np.float32)
+        return np.array(_by_band(dict(self.table), scene.bands, "wavelength"), np.float32)
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,7 @@ class BandKeys:
         Raises:
             InvalidInput: a band that the table does not have.
         """
-        known = dict(self.table)
-        if missing := [band for band in scene.bands if band not in known]:
-            msg = f"no key is known for {', '.join(missing)}."
-            raise InvalidInput(msg, hint=f"Known bands are {', '.join(known)}.")
-        return np.array([known[band] for band in scene.bands], np.int64)
+        return np.array(_by_band(dict(self.table), scene.bands, "key"), np.int64)
 
 
 @dataclass(frozen=True)

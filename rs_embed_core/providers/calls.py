@@ -181,7 +181,7 @@ class Asking:
         except ProviderError as error:  # the provider has judged already
             verdict = Verdict(error)
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a client raises; the judge raises again what it does not know
             verdict = self.judge(error)
             raise _Failed(verdict, error) from error
         finally:

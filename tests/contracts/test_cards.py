@@ -23,8 +23,9 @@ from rs_embed_core import (
     list_models,
     list_models_for_data,
 )
-from rs_embed_core.card import ModelCard, Option
+from rs_embed_core.card import ModelCard
 from rs_embed_core.errors import InvalidInput, InvalidRequest, UnknownOption, Unsupported
+from rs_embed_core.option import Option
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
 from rs_embed_core.preprocessing.time import CalendarYear

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rs_embed_core.card import Input, ModelCard, Option, Shape, Variant
+from rs_embed_core.card import Input, ModelCard, Shape, Variant
 from rs_embed_core.networks.features import Features
+from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
 from rs_embed_core.preprocessing.time import FirstFrame

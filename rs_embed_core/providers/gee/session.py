@@ -162,7 +162,7 @@ def _account(settings: GeeSettings) -> tuple[Credentials, str]:
     if settings.credentials == "anonymous":
         from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
 
-        credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth's
         own = None
     elif settings.credentials == "auto":
         credentials = _found()
@@ -190,7 +190,7 @@ def _found() -> Any:  # noqa: ANN401 - google.auth types its credentials loosely
     except OSError:
         stored = {}
     if stored.get("refresh_token"):
-        return Credentials(None, **stored)  # type: ignore[no-untyped-call]
+        return Credentials(None, **stored)  # type: ignore[no-untyped-call]  # google.auth's
     credentials, _ = google.auth.default(scopes=_SCOPES)
     return credentials
 
@@ -199,7 +199,7 @@ def _from_file(path: str) -> tuple[Any, str | None]:
     from google.oauth2.service_account import Credentials  # noqa: PLC0415
 
     try:
-        credentials = Credentials.from_service_account_file(path, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+        credentials = Credentials.from_service_account_file(path, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # google.auth's
     except (OSError, ValueError) as error:
         raise missing_credentials(f"{path} is no service account's key file ({error})") from error
     return credentials, credentials.project_id
