@@ -14,6 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -27,6 +28,20 @@ from serve_app.settings import ServiceSettings, load_settings
 _TIMEOUT_S = 120
 
 
+class Own(io.StringIO):
+    """What the page's own thread writes; Ray's threads say what they have to say on the real output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        """Keep the text, or pass it on."""
+        if threading.get_ident() != self._owner:
+            return sys.__stdout__.write(text) if sys.__stdout__ is not None else len(text)
+        return super().write(text)
+
+
 def main() -> None:
     job = json.load(sys.stdin)
     session: dict[str, object] = {"__name__": "__main__"}
@@ -35,7 +50,7 @@ def main() -> None:
         if job["fresh"]:
             session = {"__name__": "__main__"}
         try:
-            with contextlib.redirect_stdout(io.StringIO()) as said:
+            with contextlib.redirect_stdout(Own()) as said:
                 output = run(block, session)
             found.append({"output": said.getvalue() if output is None else output, "error": None})
         except (Exception, SystemExit):  # noqa: BLE001 - the test says what went wrong

@@ -61,8 +61,11 @@ class Store:
         if self.error is not None:
             raise self.error
         self.downloads.append(name.name)
-        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        return str(shutil.copy(SAMPLE / name, self.folder / name))
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        time.sleep(0.01)  # so that threads meet a file that is not whole yet
+        return str(shutil.copy(SAMPLE / name, path))
 
 
 def library(store: Store, **settings: bool) -> Library:

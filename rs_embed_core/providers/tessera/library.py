@@ -125,13 +125,11 @@ class Library:
     def _file(self, name: Path, download: Callable[[], str]) -> Path:
         """The path of a file that is there now; of threads that want it at once, one downloads it."""
         path = self._settings.folder / name
-        if path.is_file():
-            return path
-        if self._settings.offline:
+        if self._settings.offline and not path.is_file():
             hint = f"Put it there (geotessera download --output {self._settings.folder}), or allow downloads."
             raise ProviderError(f"{path} is not there.", code="tile_missing", hint=hint, retryable=False)
         with _in_turn(self._downloading.setdefault(path, threading.Lock()), f"downloading {name.name}"):
-            if not path.is_file():
+            if not path.is_file():  # looked at in turn: a file may be there while it is still being written
                 # geotessera has no say in how long it takes: it retries on its own, and writes the file at once.
                 Asking(_judged, self._gate, Tally()).ask(lambda _left_s: download())
         return path
