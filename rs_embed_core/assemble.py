@@ -12,7 +12,6 @@ from rs_embed_core.embedding import (
     Embedding,
     EmbeddingMeta,
     EncoderInfo,
-    FrameCount,
     Source,
     georeference,
 )
@@ -73,7 +72,7 @@ def _cell_grid(plan: Plan, info: ChipInfo, cells: tuple[int, int], extent: tuple
 
 
 def _shape(plan: Plan) -> Shape:
-    return recipe(plan.ask).input.shape_for(dict(plan.selection.options))
+    return recipe(plan.ask).input.shape_for(plan.selection.settings)
 
 
 def describe(
@@ -113,7 +112,7 @@ def describe(
         output=ask.output.mode,
         pooling=_pooling_name(plan, info) if pooled else None,
         grid=grid,
-        frames=FrameCount(len(read.frames), info.frames, info.empty_frames),
+        frames=info.frames,
         prepare=info.prep,
         encoder=encoder,
         notices=(*info.notices, *_weights_notice(encoder)),

@@ -15,6 +15,7 @@ from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue
 from rs_embed_core.weights import HubFile
 
 type Options = Mapping[str, OptionValue]
+"""The options of a request by name, and the name of its variant as ``variant``."""
 type Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -67,11 +68,23 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A further collection of an input: read on the same grid and frames, its bands after those before it."""
+
+    collection: str
+    bands: tuple[str, ...]
+    cloudy_pct: int | None = 30
+    composite: Literal["median", "mosaic"] = "median"
+    linear: bool = True
+
+
+@dataclass(frozen=True)
 class Input:
     """One modality that a model accepts, and how its pixels are prepared.
 
     Attributes:
-        bands: names in the order the network wants.
+        bands: names of all channels in the order the network wants: those of ``collection``, then those of ``also``.
+        also: more collections that are read for the same pixels, for models that take radar and optical imagery.
         other_bands: what a caller may give instead: nothing (``exact``), any of ``bands`` in any order
             (``subset``), or anything (``any``).
         chain: the steps from sensor values to the network's ``image``, or a function of the options.
@@ -96,6 +109,18 @@ class Input:
     linear: bool = True
     region: Literal["square", "rectangle", "degrees"] = "square"
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    also: tuple[Source, ...] = ()
+
+    @property
+    def own_bands(self) -> tuple[str, ...]:
+        """The bands that are read of ``collection``."""
+        others = {band for source in self.also for band in source.bands}
+        return tuple(band for band in self.bands if band not in others)
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Everything that is read for this input."""
+        return (self.collection, *(source.collection for source in self.also))
 
     def chain_for(self, options: Options) -> Chain:
         """The steps under these options."""
@@ -158,6 +183,11 @@ class Selection:
         """The name of the encoder deployment: model and variant."""
         return f"{self.model}-{self.variant}".replace("_", "-")
 
+    @property
+    def settings(self) -> dict[str, OptionValue]:
+        """What chains, shapes, frames and side inputs are functions of: ``Options``."""
+        return {**dict(self.options), "variant": self.variant}
+
 
 _SPELLINGS = {"sentinel1": "s1", "sentinel2": "s2"}  # of modalities, as rs-embed's callers write them
 
@@ -200,6 +230,11 @@ class ModelCard:
     config_aliases: Callable[[ModelConfig], ModelConfig] | None = None
     departs: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def defaults(self) -> dict[str, OptionValue]:
+        """The ``Options`` of a request that names none."""
+        return {**{option.name: option.default for option in self.options}, "variant": self.default_variant}
 
     def input(self, modality: str) -> Input:
         """The input of a modality that ``select`` has accepted."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +47,17 @@ class Period:
             for first, last in bounds
             if first < self.days
         )
+
+    def strides(self, days: int, at_most: int) -> tuple[Period, ...]:
+        """Parts of ``days`` from the start, the last cut at the end: as many as there are, but at most ``at_most``.
+
+        Where those would leave ``days`` or more uncovered, ``at_most`` equal parts instead
+        (golden/galileo/spec.md, "Provider input").
+        """
+        if self.days >= (at_most + 1) * days:
+            return self.split(at_most)
+        starts = [self.start + dt.timedelta(first) for first in range(0, self.days, days)][:at_most]
+        return tuple(Period(start, min(start + dt.timedelta(days), self.end)) for start in starts)
 
     def to_dict(self) -> dict[str, JSONValue]:
         """ISO dates."""
@@ -132,6 +144,24 @@ class Chip:
     empty_frames: tuple[int, ...] = ()
     acquisitions: tuple[Acquisition, ...] = ()
     facts: tuple[tuple[str, str | int | float | bool], ...] = ()
+
+    def take(self, kept: Sequence[int]) -> Chip:
+        """The chip of some of its frames."""
+        place = {frame: index for index, frame in enumerate(kept)}
+        return replace(
+            self,
+            data=self.data[list(kept)],
+            valid=None if self.valid is None else self.valid[list(kept)],
+            frames=tuple(self.frames[frame] for frame in kept),
+            empty_frames=tuple(place[frame] for frame in self.empty_frames if frame in place),
+            acquisitions=tuple(replace(a, frame=place[a.frame]) for a in self.acquisitions if a.frame in place),
+        )
+
+    def select(self, bands: tuple[str, ...]) -> Chip:
+        """The chip of some of its bands, in this order; itself where they are its own."""
+        if bands == self.bands:
+            return self
+        return replace(self, data=self.data[:, [self.bands.index(band) for band in bands]], bands=bands)
 
     def __post_init__(self) -> None:
         expected = (len(self.frames), len(self.bands), self.grid.height, self.grid.width)

@@ -82,11 +82,23 @@ class Source:
 
 @dataclass(frozen=True)
 class FrameCount:
-    """Frames of the model's time axis: asked of the provider, fed to the network, without any acquisition."""
+    """Frames of the model's time axis.
+
+    Attributes:
+        requested: asked of the provider.
+        used: fed to the network.
+        distinct: of those, how many equal no earlier one.
+        empty: of those requested, how many had no acquisition.
+    """
 
     requested: int
     used: int
+    distinct: int
     empty: int
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The JSON form."""
+        return {"requested": self.requested, "used": self.used, "distinct": self.distinct, "empty": self.empty}
 
 
 @dataclass(frozen=True)
@@ -160,11 +172,7 @@ class EmbeddingMeta:
             "cls_removed": True,
             "input_prep": self.prepare.to_dict(),
             "model_config": dict(self.options),
-            "frames": {
-                "requested": self.frames.requested,
-                "used": self.frames.used,
-                "empty": self.frames.empty,
-            },
+            "frames": self.frames.to_dict(),
             "acquisitions": [{"id": a.id, "time": a.time, "frame": a.frame} for a in self.source.acquisitions],
             "checkpoint": None if checkpoint is None else checkpoint.to_dict(),
             "device": self.encoder.device,

@@ -27,6 +27,7 @@ class Plan:
     Attributes:
         window: the dates really used.
         fetch: the provider read.
+        also: reads of more collections on the same grid and frames, whose bands come after those of ``fetch``.
         roi: the ROI inside the square that is fetched.
         spatial: the ROI as the caller said it; None for the caller's own pixels without a place.
     """
@@ -38,6 +39,12 @@ class Plan:
     roi: Window = FULL_WINDOW
     spatial: Spatial | None = None
     notices: tuple[Notice, ...] = ()
+    also: tuple[FetchPlan, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """Values of the whole chip."""
+        return sum(read.pixels for read in (self.fetch, *self.also))
 
     @property
     def centre(self) -> tuple[float, float] | None:
@@ -66,6 +73,12 @@ class Recipe:
     frames: tuple[Period, ...]
     read: FetchPlan
     notices: tuple[Notice, ...]
+    also: tuple[FetchPlan, ...] = ()
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The channels of the chip."""
+        return tuple(band for read in (self.read, *self.also) for band in read.bands)
 
 
 def plan(request: EmbedRequest) -> Plan:
@@ -86,6 +99,7 @@ def plan(request: EmbedRequest) -> Plan:
         roi=roi,
         spatial=request.spatial,
         notices=shared.notices,
+        also=tuple(replace(read, grid=grid) for read in shared.also),
     )
 
 
@@ -102,7 +116,7 @@ def _region(spatial: Spatial, shared: Recipe) -> tuple[Grid, Window]:
 
 
 def _check_size(width: float, height: float, shared: Recipe) -> None:
-    bands, frames = len(shared.read.bands), len(shared.read.frames)
+    bands, frames = len(shared.bands), len(shared.frames)
     values = width * height * bands * frames
     if values > MAX_CHIP_VALUES:
         msg = f"the ROI needs {width:.0f} x {height:.0f} pixels of {bands} bands and {frames} frames."
@@ -141,10 +155,11 @@ def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     window, notices = _window(ask, card, entry)
     if card.departs and dict(selection.options).get("preprocessing") != "official":
         notices = (*notices, Notice("preprocessing", card.departs))
-    frames = entry.time.periods(window, dict(selection.options))
+    frames = entry.time.periods(window, selection.settings)
     read = _read(ask, entry, frames)
-    entry.check_bands(read.bands, card.id)
-    return Recipe(card, entry, selection, window, frames, read, notices)
+    shared = Recipe(card, entry, selection, window, frames, read, notices, _also(ask, entry, read))
+    entry.check_bands(shared.bands, card.id)
+    return shared
 
 
 def _window(ask: Ask, card: ModelCard, entry: Input) -> tuple[Period, tuple[Notice, ...]]:
@@ -185,7 +200,7 @@ def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
         )
     read = FetchPlan(
         collection=entry.collection,
-        bands=entry.bands,
+        bands=entry.own_bands,
         grid=_unit(entry.scale_m),
         frames=frames,
         composite=entry.composite,
@@ -201,6 +216,24 @@ def _read(ask: Ask, entry: Input, frames: tuple[Period, ...]) -> FetchPlan:
         cloudy_pct=read.cloudy_pct if fetch.cloudy_pct is None else fetch.cloudy_pct,
         fill_value=read.fill_value if fetch.fill_value is None else float(fetch.fill_value),
         composite=fetch.composite or read.composite,
+    )
+
+
+def _also(ask: Ask, entry: Input, read: FetchPlan) -> tuple[FetchPlan, ...]:
+    """The reads of an input's further collections; a ``sensor`` replaces them all."""
+    if ask.sensor is not None:
+        return ()
+    asked = None if ask.fetch is None else ask.fetch.composite
+    return tuple(
+        replace(
+            read,
+            collection=source.collection,
+            bands=source.bands,
+            cloudy_pct=source.cloudy_pct,
+            composite=asked or source.composite,
+            linear=source.linear,
+        )
+        for source in entry.also
     )
 
 

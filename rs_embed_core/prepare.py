@@ -17,9 +17,10 @@ from rs_embed_core.geo import FULL_WINDOW, Grid
 from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, Recipe, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo, Prepared
+from rs_embed_core.preprocessing.series import Series, series, single
 from rs_embed_core.preprocessing.shape import pad_edge, resample
 from rs_embed_core.preprocessing.side_inputs import Scene
-from rs_embed_core.preprocessing.time import Frames, widest_gap, without_repeats
+from rs_embed_core.preprocessing.time import Frames
 from rs_embed_core.sample import Array, Batch, Sample, View, collate
 from rs_embed_core.specs.output import InputPrepSpec
 from rs_embed_core.specs.request import Ask
@@ -44,7 +45,8 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     shared = recipe(plan.ask)
     shared.input.check_bands(chip.bands, shared.card.id)
     _check_frames(len(chip.frames), shared)
-    chip, spoken = _series(chip, shared)
+    frames = _series(chip, shared)
+    chip = frames.chip
     valid, notices = _holes(chip, finished=shared.card.product is not None)
     layout, remarks = _layout(plan, shared, chip.grid)
     data = chip.data
@@ -55,7 +57,7 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
             valid = _resample_mask(valid, snapped)
         data = resample(data, snapped)
     kept = _kept_tiles(plan, layout)
-    chain = shared.input.chain_for(dict(plan.selection.options))
+    chain = shared.input.chain_for(plan.selection.settings)
     params = shared.card.params(plan.selection)
     samples = []
     for index, image, mask in _cut(data, valid, layout, kept):
@@ -63,8 +65,8 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
         ready = chain(raw)
         sides = _side_inputs(chip, shared, plan, _centre(plan, layout, index))
         samples.append(replace(ready, arrays={**ready.arrays, **sides}))
-    info = _describe(chip, plan, shared, layout, kept)
-    extra = (*spoken, *notices, *remarks, *samples[0].notices)
+    info = _describe(frames, plan, shared, layout, kept)
+    extra = (*frames.notices, *notices, *remarks, *samples[0].notices)
     elapsed = 1e3 * (time.perf_counter() - started)
     return Prepared(tuple(samples), replace(info, notices=(*info.notices, *extra), prepare_ms=elapsed))
 
@@ -77,21 +79,12 @@ def _check_frames(count: int, shared: Recipe) -> None:
         raise InvalidInput(msg, hint=hint, context={"frames": count, "limit": limit})
 
 
-def _series(chip: Chip, shared: Recipe) -> tuple[Chip, tuple[Notice, ...]]:
-    """The frames that the model takes, and what to say of them."""
-    time = shared.input.time
-    if not isinstance(time, Frames):
-        return chip, ()
-    notices = []
-    kept = without_repeats(chip) if time.when_repeated == "drop" else chip
-    if repeats := len(chip.frames) - len(kept.frames):
-        text = f"{repeats} of {len(chip.frames)} frames repeated an earlier one and were left out."
-        notices.append(Notice("repeated_frames", text))
-    gap = widest_gap(kept.frames)
-    if time.widest_gap_days is not None and gap > time.widest_gap_days:
-        text = f"Neighbouring frames lie up to {gap} days apart; {shared.card.id} knows {time.widest_gap_days}."
-        notices.append(Notice("wide_gaps", text))
-    return kept, tuple(notices)
+def _series(chip: Chip, shared: Recipe) -> Series:
+    """The frames that the model takes."""
+    time, requested = shared.input.time, len(shared.frames)
+    if isinstance(time, Frames):
+        return series(chip, time, requested=requested, model=shared.card.id)
+    return single(chip, requested)
 
 
 def _holes(chip: Chip, *, finished: bool) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
@@ -124,7 +117,7 @@ def _layout(plan: Plan, shared: Recipe, grid: Grid) -> tuple[TileLayout | None, 
         return None, ()
     if shared.card.product is not None:
         return None, (Notice("input_prep_ignored", f"{shared.card.id} is precomputed: input_prep changes nothing."),)
-    return _cut_into(spec, shared.input.shape_for(dict(plan.selection.options)), grid)
+    return _cut_into(spec, shared.input.shape_for(plan.selection.settings), grid)
 
 
 def _cut_into(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout | None, tuple[Notice, ...]]:
@@ -189,7 +182,7 @@ def _view(plan: Plan, shared: Recipe, layout: TileLayout | None, index: int) -> 
 def _side_inputs(chip: Chip, shared: Recipe, plan: Plan, place: tuple[float, float] | None) -> dict[str, Array]:
     if not shared.input.side_inputs:
         return {}
-    scene = Scene(chip.bands, chip.frames, place, read_scale(shared), dict(plan.selection.options))
+    scene = Scene(chip.bands, chip.frames, place, read_scale(shared), plan.selection.settings)
     return {side.name: side(scene) for side in shared.input.side_inputs}
 
 
@@ -207,9 +200,11 @@ def _centre(plan: Plan, layout: TileLayout | None, index: int) -> tuple[float, f
     return box.minlon + across * (box.maxlon - box.minlon), box.maxlat - down * (box.maxlat - box.minlat)
 
 
-def _describe(chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]) -> ChipInfo:
-    spec = plan.ask.input_prep
-    chain = shared.input.chain_for(dict(plan.selection.options))
+def _describe(
+    frames: Series, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]
+) -> ChipInfo:
+    chip, spec = frames.chip, plan.ask.input_prep
+    chain = shared.input.chain_for(plan.selection.settings)
     prep = PrepInfo(
         requested=spec.mode,
         resolved="resize" if layout is None else "tile",
@@ -222,12 +217,6 @@ def _describe(chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None,
     notices = list(plan.notices)
     if chip.provider == "synthetic":
         notices.append(SYNTHETIC_NOTICE)
-    if chip.empty_frames:
-        text = (
-            f"{len(chip.empty_frames)} of {len(chip.frames)} frames had no acquisition and took the composite "
-            "of the whole window."
-        )
-        notices.append(Notice("empty_frames", text))
     headed = shared.card.roi_pooling == "head" and layout is None and plan.ask.output.mode == "pooled"
     if headed and plan.roi != FULL_WINDOW:
         text = "The vector is the model's image vector of the square around the rectangular ROI."
@@ -237,8 +226,7 @@ def _describe(chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None,
         provider=chip.provider,
         collection=chip.collection,
         bands=chip.bands,
-        frames=len(chip.frames),
-        empty_frames=len(chip.empty_frames),
+        frames=frames.count,
         acquisitions=chip.acquisitions,
         facts=chip.facts if shared.card.product is None else (*chip.facts, ("nodata_fraction", _blank(chip))),
         prep=prep,
@@ -258,12 +246,13 @@ def _blank(chip: Chip) -> float:
 def example(ask: Ask) -> Batch:
     """A batch of one plausible sample, to warm a network up with: no imagery is read."""
     shared = recipe(ask)
-    side = shared.input.shape_for(dict(shared.selection.options)).image_size
+    side = shared.input.shape_for(shared.selection.settings).image_size
     read = shared.read
     grid = replace(read.grid, height=side, width=side)
     ramp = np.linspace(200, 4200, side * side, dtype=np.float32).reshape(side, side)
-    shape = (len(read.frames), len(read.bands), side, side)
+    bands = shared.bands
+    shape = (len(read.frames), len(bands), side, side)
     steps = np.arange(len(read.frames), dtype=np.float32)[:, None, None, None]  # no frame repeats another
-    chip = Chip(np.broadcast_to(ramp + steps, shape).copy(), grid, read.bands, read.frames, "example", read.collection)
+    chip = Chip(np.broadcast_to(ramp + steps, shape).copy(), grid, bands, read.frames, "example", read.collection)
     resolved = Plan(ask, shared.selection, shared.window, replace(read, grid=grid))
     return collate(prepare(chip, resolved).samples)

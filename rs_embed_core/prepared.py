@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rs_embed_core.chip import Acquisition
-from rs_embed_core.embedding import PrepInfo
+from rs_embed_core.embedding import FrameCount, PrepInfo
 from rs_embed_core.geo import Grid
 from rs_embed_core.notice import Notice
 from rs_embed_core.sample import Sample
@@ -20,14 +20,14 @@ class ChipInfo:
         grid: the pixels that the samples were cut from.
         layout: how the ROI was cut; None for one sample.
         tiles: index in ``layout`` of each sample.
+        frames: of the model's time axis, as reported.
     """
 
     grid: Grid
     provider: str
     collection: str
     bands: tuple[str, ...]
-    frames: int
-    empty_frames: int
+    frames: FrameCount
     acquisitions: tuple[Acquisition, ...]
     facts: tuple[tuple[str, str | int | float | bool], ...]
     prep: PrepInfo

@@ -108,11 +108,12 @@ def describe_model(model: str) -> dict[str, JSONValue]:
 
 
 def _describe_input(card: ModelCard, entry: Input) -> dict[str, JSONValue]:
-    options = {option.name: option.default for option in card.options}
+    options = card.defaults
     shape = entry.shape_for(options)
     return {
         "modality": entry.modality,
         "collection": entry.collection,
+        "collections": list(entry.collections),
         "bands": list(entry.bands),
         "other_bands": entry.other_bands,
         "scale_m": entry.scale_m,

@@ -132,7 +132,7 @@ class _Pipeline:
         size = grown = _FIRST_SPAN
         for index, raw in enumerate(self._job.spatials):
             planned = self._planned(index, raw)
-            nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.fetch.pixels
+            nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.pixels
             if spans and (not self._window.fits(nbytes) or sum(map(len, spans.values())) >= self._window.refill):
                 self._send_all(spans)
             if not spans:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from rs_embed_core.chip import Chip, Period
+from rs_embed_core.chip import Period
 from rs_embed_core.sample import Sample
 from rs_embed_core.specs.request import OptionValue
 
@@ -34,21 +32,28 @@ class Frames:
 
     Attributes:
         count: how many frames a window gives under the card's options.
-        when_empty: a frame without any acquisition is given the whole-window composite (``backfill``).
+        when_empty: a frame without any acquisition is given the whole-window composite (``backfill``), or left out
+            with its date (``drop``).
         at_most: what the network can take.
         when_repeated: a frame that equals an earlier one bit by bit is kept, or dropped with its date.
         widest_gap_days: between neighbours; more is worth a word. None takes any.
+        stride_days: length of a frame, from the window's start on; None makes equal parts of the window. One frame
+            is the whole window in any case.
     """
 
     count: Callable[[Period, Mapping[str, OptionValue]], int]
     at_most: int
-    when_empty: Literal["backfill"] = "backfill"
+    when_empty: Literal["backfill", "drop"] = "backfill"
     when_repeated: Literal["keep", "drop"] = "keep"
     widest_gap_days: int | None = None
+    stride_days: int | None = None
 
     def periods(self, window: Period, options: Mapping[str, OptionValue]) -> tuple[Period, ...]:
-        """The frames of a window: as many equal parts as ``count`` says."""
-        return window.split(min(self.count(window, options), self.at_most))
+        """The frames of a window, as many as ``count`` says."""
+        count = min(self.count(window, options), self.at_most)
+        if self.stride_days is None or count == 1:
+            return window.split(count)
+        return window.strides(self.stride_days, count)
 
 
 @dataclass(frozen=True)
@@ -71,25 +76,6 @@ def stride_count(window: Period, *, days: int, at_most: int) -> int:
     ``at_most`` bins would leave days uncovered the count is ``at_most`` too, so it is simply capped.
     """
     return max(1, min(at_most, -(-window.days // days)))
-
-
-def without_repeats(chip: Chip) -> Chip:
-    """The chip without frames that equal an earlier one bit by bit; the chip itself where all differ."""
-    kept: list[int] = []
-    for frame, image in enumerate(chip.data):
-        if not any(np.array_equal(image, chip.data[other], equal_nan=True) for other in kept):
-            kept.append(frame)
-    if len(kept) == len(chip.frames):
-        return chip
-    place = {frame: index for index, frame in enumerate(kept)}
-    return replace(
-        chip,
-        data=chip.data[kept],
-        valid=None if chip.valid is None else chip.valid[kept],
-        frames=tuple(chip.frames[frame] for frame in kept),
-        empty_frames=tuple(place[frame] for frame in chip.empty_frames if frame in place),
-        acquisitions=tuple(replace(seen, frame=place[seen.frame]) for seen in chip.acquisitions if seen.frame in place),
-    )
 
 
 def widest_gap(frames: tuple[Period, ...]) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rs_embed_core.card import ModelCard, Variant
 from rs_embed_core.registry import get_card
+from rs_embed_core.specs.request import Ask
 from tests.parity.golden import Case
 
 SMALL = {
@@ -25,6 +26,7 @@ SMALL = {
     "satmaepp": "tiny_rgb_resize",
     "scalemae": "tiny_resize",
     "terrafm": "tiny_s2",
+    "terramind": "tiny_plain",
     "wildsat": "tiny_vitb16_resize",
 }
 """The case of each model with weights that any test can afford to publish and run."""
@@ -66,9 +68,10 @@ def publish(case: Case, root: Path) -> ModelCard:
 
 def _variant(case: Case, card: ModelCard, layout: Layout) -> tuple[str, Variant]:
     spec = case.spec
-    name = str(spec.get("variant") or spec["network"]["name"]).lower().replace("-", "_")
-    name = {"real_nano": "nano"}.get(name, name)
-    modality = spec.get("modality") or card.inputs[0].modality
+    name = str(spec.get("variant") or spec.get("network", {}).get("name", "")).lower().replace("-", "_")
+    name = {"real_nano": "nano", "": card.default_variant}.get(name, name)
+    name = next((key for key, variant in card.variants.items() if name in variant.aliases), name)
+    modality = card.select(Ask(card.id, modality=spec.get("modality"))).modality
     reduced = spec.get("size") == "tiny" or case.name.startswith("tiny")  # golden/README.md, last paragraph
     if name in card.variants and not reduced:
         return name, card.variant(name, modality)

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import rs_embed_core
-from rs_embed_core import BBox, FetchSpec, OutputSpec, PointBuffer, TemporalSpec
+from rs_embed_core import OutputSpec
 from rs_embed_core.providers import register_provider
-from rs_embed_core.providers.array import ArrayProvider
-from rs_embed_core.registry import get_card, register_model
+from rs_embed_core.registry import get_card, list_models, register_model
 from tests.parity import layouts
-from tests.parity.golden import Case, cases, load_case, recipe
+from tests.parity.asked import LEVELS, arguments, imagery
+from tests.parity.golden import cases, load_case
 from tests.parity.published import publish
 
-MODELS = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__))
+_LAYOUTS = {module.name for module in pkgutil.iter_modules(layouts.__path__)}
+MODELS = sorted(_LAYOUTS & set(list_models()))
 _SMALL = ("tiny", "nano", "real_nano")
-_GALILEO_OPTIONS = {
-    "RS_EMBED_GALILEO_NORM": "normalization",
-    "RS_EMBED_GALILEO_PATCH": "patch_size",
-    "RS_EMBED_GALILEO_MONTH": "month",
-    "RS_EMBED_GALILEO_ADD_LN": "exit_norm",
-    "RS_EMBED_GALILEO_IMG": "image_size",
-}
 
 
 def _params() -> Iterator[object]:
     for model in MODELS:
-        for level in ("end_to_end", "embed"):
+        for level in LEVELS:
             for name in cases(model, level=level):
                 marks = [] if name.startswith(_SMALL) else [pytest.mark.full]
                 yield pytest.param(model, name, marks=marks, id=f"{model}-{name}")
@@ -55,49 +47,17 @@ def test_end_to_end(model: str, name: str, tmp_path: Path) -> None:
     case = load_case(model, name)
     register_model(publish(case, tmp_path))
     rs_embed_core.configure(checkpoints_root=tmp_path, offline=True)
-    register_provider("golden", ArrayProvider(_imagery(case.spec["input"])))
+    register_provider("golden", imagery(case))
+    asked = arguments(case)
     for output, tensor in (
         (OutputSpec.pooled(), "pooled_mean"),
         (OutputSpec.pooled("max"), "pooled_max"),
         (OutputSpec.grid(), "grid"),
     ):
-        ours = rs_embed_core.get_embedding(
-            model,
-            spatial=_spatial(case.spec["spatial"]),
-            temporal=_temporal(case.spec["temporal"]),
-            fetch=FetchSpec(scale_m=case.spec.get("fetch", {}).get("scale_m")),
-            modality=case.spec.get("modality"),
-            model_config=_options(case),
-            output=output,
-            backend="golden",
-            device="cpu",
-            input_prep=case.spec["input_prep"],
-        )
+        ours = rs_embed_core.get_embedding(model, output=output, backend="golden", device="cpu", **asked)
         case.check(tensor, np.asarray(ours.data))
 
 
-def _imagery(given: Mapping[str, Any]) -> np.ndarray:
-    pixels = recipe.patch(tuple(given["shape"]), seed=given["seed"], low=given["low"], high=given["high"])
-    return pixels * np.float32(given.get("scale", 1))
-
-
-def _spatial(given: Mapping[str, Any]) -> BBox | PointBuffer:
-    return BBox(**given["bbox"]) if "bbox" in given else PointBuffer(**given["point"])
-
-
-def _temporal(given: Mapping[str, Any]) -> TemporalSpec:
-    return TemporalSpec.year(given["year"]) if "year" in given else TemporalSpec.range(**given)
-
-
-def _options(case: Case) -> dict[str, Any]:
-    """The case's configuration; the reference's environment settings are options of ours."""
-    layout = importlib.import_module(f"tests.parity.layouts.{case.model}")
-    if "options" in vars(layout):
-        return dict(layout.options(case))
-    options = {k: v for k, v in (case.spec.get("model_config") or {}).items() if k not in ("model_id", "variant")}
-    card, _ = get_card(case.model)
-    defaults = {option.name: option.default for option in card.options}
-    for variable, value in case.spec.get("environment", {}).items():
-        name = _GALILEO_OPTIONS[variable]
-        options[name] = bool(int(value)) if isinstance(defaults[name], bool) else type(defaults[name])(value)
-    return options
+def test_every_model_with_weights_has_a_layout() -> None:
+    cards = [get_card(model)[0] for model in list_models()]
+    assert {card.id for card in cards if any(variant.weights for variant in card.variants.values())} == _LAYOUTS

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from rs_embed_core import PointBuffer, TemporalSpec
+from rs_embed_core import FetchSpec, PointBuffer, TemporalSpec
+from rs_embed_core.card import Source
 from rs_embed_core.chip import Acquisition, Chip, FetchPlan
+from rs_embed_core.embedding import FrameCount
 from rs_embed_core.errors import NoImagery, ProviderTimeout
 from rs_embed_core.fetch import fetch
-from rs_embed_core.plan import Plan, plan
+from rs_embed_core.plan import Plan, plan, recipe
 from rs_embed_core.prepare import prepare
 from rs_embed_core.providers.base import Provider
+from rs_embed_core.registry import get_card, register_model
 from rs_embed_core.specs.request import Ask
 
 SUMMER = TemporalSpec.range("2022-06-01", "2022-09-01")
@@ -136,6 +140,77 @@ def test_a_model_of_one_frame_takes_what_comes():
 
 def test_empty_frames_are_said_in_the_meta():
     info = prepare(fetch(series(), FrameProvider((1000, None, 3000, None), whole=700)), series()).info
-    assert (info.frames, info.empty_frames) == (4, 2)
+    assert info.frames == FrameCount(requested=4, used=4, distinct=3, empty=2)
     assert [notice.code for notice in info.notices] == ["empty_frames"]
     assert info.notices[0].text.startswith("2 of 4 frames")
+
+
+# --- several collections -----------------------------------------------------------------------------------
+
+RADAR = Source("COPERNICUS/S1_GRD", ("VV", "VH"), cloudy_pct=None, linear=False)
+
+
+@pytest.fixture
+def both() -> Iterator[None]:
+    """mosaiks reads radar too."""
+    card, _ = get_card("mosaiks")
+    (entry,) = card.inputs
+    register_model(replace(card, inputs=(replace(entry, bands=(*entry.bands, *RADAR.bands), also=(RADAR,)),)))
+    yield
+    register_model(card)
+
+
+@dataclass
+class TwoProvider:
+    """Optical pixels of 1000 but for the last row, radar pixels of -12 but for the first."""
+
+    name: str = "two"
+    reads: list[FetchPlan] = field(default_factory=list)
+
+    def fetch(self, read: FetchPlan) -> Chip:
+        self.reads.append(read)
+        radar = read.collection == RADAR.collection
+        shape = (len(read.frames), len(read.bands), read.grid.height, read.grid.width)
+        valid = np.ones((shape[0], *shape[2:]), np.bool_)
+        valid[:, 0 if radar else -1] = False
+        data = np.full(shape, -12 if radar else 1000, np.float32)
+        seen = (Acquisition("radar" if radar else "optical", "2022-06-02" if radar else "2022-06-03", 0),)
+        facts = (("requests", 2), ("s1_iw_relaxed", False)) if radar else (("requests", 3),)
+        return Chip(data, read.grid, read.bands, read.frames, self.name, read.collection, valid, (), seen, facts)
+
+
+@pytest.mark.usefixtures("both")
+def test_collections_are_read_on_one_grid_and_joined() -> None:
+    request = plan(Ask("mosaiks", temporal=SUMMER, fetch=FetchSpec(scale_m=20)).at(PointBuffer(11.5, 48.1, 320)))
+    provider = TwoProvider()
+    chip = fetch(request, provider)
+    optical, radar = sorted(provider.reads, key=lambda read: read.collection == RADAR.collection)
+    assert radar == replace(optical, collection=RADAR.collection, bands=RADAR.bands, cloudy_pct=None, linear=False)
+    assert optical.grid.transform[0] == 20
+    assert chip.bands == (*optical.bands, "VV", "VH") == recipe(request.ask).bands
+    assert chip.data[0, :, 5, 5].tolist() == [1000] * len(optical.bands) + [-12, -12]
+    assert np.isnan(chip.data[0, -2:, 0]).all()  # no radar here
+    assert np.isnan(chip.data[0, :-2, -1]).all()  # nothing optical here
+    assert chip.valid is None  # every pixel has some band
+    assert [seen.id for seen in chip.acquisitions] == ["radar", "optical"]
+    assert dict(chip.facts) == {"requests": 5, "s1_iw_relaxed": False}
+    assert chip.collection == "COPERNICUS/S2_SR_HARMONIZED + COPERNICUS/S1_GRD"
+    assert request.pixels == chip.data.size
+    ready = prepare(chip, request)
+    assert ready.samples[0].image.shape[0] == len(chip.bands)
+    assert np.isfinite(ready.samples[0].image).all()
+
+
+@pytest.mark.usefixtures("both")
+def test_a_collection_that_has_nothing_is_no_imagery() -> None:
+    request = plan(Ask("mosaiks", temporal=SUMMER).at(PointBuffer(11.5, 48.1, 320)))
+
+    @dataclass
+    class NoRadar(TwoProvider):
+        def fetch(self, read: FetchPlan) -> Chip:
+            if read.collection == RADAR.collection:
+                raise NoImagery(f"no {read.collection} here.")
+            return super().fetch(read)
+
+    with pytest.raises(NoImagery, match="S1_GRD"):
+        fetch(request, NoRadar())

@@ -54,7 +54,7 @@ def test_a_list_of_numbers_is_taken():
 
 def test_one_frame_is_a_chip():
     assert_same(embed(pixels(1, 10)), embed(pixels(1, 10)[0]))
-    assert embed(pixels(1, 10)).meta["frames"] == {"requested": 1, "used": 1, "empty": 0}
+    assert embed(pixels(1, 10)).meta["frames"] == {"requested": 1, "used": 1, "distinct": 1, "empty": 0}
 
 
 def test_a_series_is_refused_by_a_model_of_one_frame():
@@ -72,8 +72,8 @@ def test_a_series_keeps_its_frames_and_one_image_is_repeated(tmp_path):
         with pytest.raises(InvalidInput, match="at most 24"):
             embed(np.stack([pixels(10)] * 25), model="galileo", temporal=SUMMER)
     configure(offline=False)
-    assert series.meta["frames"] == {"requested": 4, "used": 3, "empty": 0}
-    assert single.meta["frames"] == {"requested": 4, "used": 4, "empty": 0}
+    assert series.meta["frames"] == {"requested": 4, "used": 3, "distinct": 3, "empty": 0}
+    assert single.meta["frames"] == {"requested": 4, "used": 4, "distinct": 1, "empty": 0}
     assert_same(single, repeated)
     assert (series.data != single.data).any()
 

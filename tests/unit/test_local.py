@@ -186,7 +186,7 @@ def test_settings_are_in_the_meta():
     assert (meta["model"], meta["variant"], meta["modality"]) == ("mosaiks", "gaussian", "s2")
     assert meta["model_config"] == {"features": 512, "kernel_size": 3, "bias": -1.0, "seed": 3}
     assert (meta["sensor"]["scale_m"], meta["sensor"]["cloudy_pct"]) == (20, 5)
-    assert meta["frames"] == {"requested": 1, "used": 1, "empty": 0}
+    assert meta["frames"] == {"requested": 1, "used": 1, "distinct": 1, "empty": 0}
     assert meta["acquisitions"]
 
 

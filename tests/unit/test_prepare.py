@@ -32,7 +32,8 @@ def pixels(request: Plan, seed: int = 0) -> np.ndarray:
 def chip(request: Plan, data: np.ndarray | None = None, valid: np.ndarray | None = None) -> Chip:
     read = request.fetch
     data = pixels(request) if data is None else data
-    data = np.broadcast_to(data, (len(read.frames), *data.shape[-3:])).copy()
+    steps = np.arange(len(read.frames), dtype=np.float32)[:, None, None, None]  # no frame repeats another
+    data = np.broadcast_to(data, (len(read.frames), *data.shape[-3:])) + steps
     return Chip(data, read.grid, read.bands, read.frames, "test", read.collection, valid)
 
 
@@ -131,7 +132,7 @@ def test_more_frames_than_the_network_takes_are_refused(model, limit):
     series = np.stack([pixels(request)] * (limit + 1))
     with pytest.raises(InvalidInput, match=f"at most {limit}"):
         prepare(ArrayProvider(series).fetch(request.fetch), request)
-    assert prepare(ArrayProvider(series[:limit]).fetch(request.fetch), request).info.frames == limit
+    assert prepare(ArrayProvider(series[:limit]).fetch(request.fetch), request).info.frames.used == limit
 
 
 def test_reflectances_are_refused_by_a_model_that_wants_numbers():
