@@ -26,15 +26,19 @@ def fetch(plan: Plan, provider: Provider) -> Chip:
         NoImagery: no frame has imagery, nor has the whole window.
         ProviderError: what the provider raised.
     """
-    fills = recipe(plan.ask).input.time.when_empty == "backfill"
+    shared = recipe(plan.ask)
+    fills = shared.input.time.when_empty == "backfill"
 
-    def read(wanted: FetchPlan) -> Chip:
+    def read(wanted: FetchPlan, bands: tuple[str, ...]) -> Chip:
         chip = provider.fetch(wanted)
-        return _backfill(chip, wanted, plan.window, provider) if fills and chip.empty_frames else chip
+        if fills and chip.empty_frames:
+            chip = _backfill(chip, wanted, plan.window, provider)
+        return chip.select(bands)  # more are read where other models need them
 
     if not plan.also:
-        return read(plan.fetch)
-    jobs: list[Callable[[], Chip]] = [partial(read, wanted) for wanted in (plan.fetch, *plan.also)]
+        return read(plan.fetch, shared.read.bands)
+    wanted = zip((plan.fetch, *plan.also), (shared.read, *shared.also), strict=True)
+    jobs: list[Callable[[], Chip]] = [partial(read, whole, own.bands) for whole, own in wanted]
     with ThreadPoolExecutor(len(plan.also), thread_name_prefix="also") as threads:
         first, *others = in_parallel(jobs, threads)
     for other in others:

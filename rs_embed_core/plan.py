@@ -64,7 +64,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The part of a plan that all ROIs of an ``Ask`` share."""
+    """The part of a plan that all ROIs of an ``Ask`` share.
+
+    Attributes:
+        read, also: what the model needs, on a grid of one pixel that carries the scale.
+        reach: the bands that are really read, for each of those: with the ones of models asked beside this one.
+    """
 
     card: ModelCard
     input: Input
@@ -74,6 +79,7 @@ class Recipe:
     read: FetchPlan
     notices: tuple[Notice, ...]
     also: tuple[FetchPlan, ...] = ()
+    reach: tuple[tuple[str, ...], ...] = ()
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -95,11 +101,13 @@ def plan(request: EmbedRequest) -> Plan:
         ask=request.ask,
         selection=shared.selection,
         window=shared.window,
-        fetch=replace(shared.read, grid=grid),
+        fetch=replace(shared.read, grid=grid, bands=shared.reach[0]),
         roi=roi,
         spatial=request.spatial,
         notices=shared.notices,
-        also=tuple(replace(read, grid=grid) for read in shared.also),
+        also=tuple(
+            replace(read, grid=grid, bands=bands) for read, bands in zip(shared.also, shared.reach[1:], strict=True)
+        ),
     )
 
 
@@ -116,7 +124,7 @@ def _region(spatial: Spatial, shared: Recipe) -> tuple[Grid, Window]:
 
 
 def _check_size(width: float, height: float, shared: Recipe) -> None:
-    bands, frames = len(shared.bands), len(shared.frames)
+    bands, frames = sum(map(len, shared.reach)), len(shared.frames)
     values = width * height * bands * frames
     if values > MAX_CHIP_VALUES:
         msg = f"the ROI needs {width:.0f} x {height:.0f} pixels of {bands} bands and {frames} frames."
@@ -159,7 +167,20 @@ def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     read = _read(ask, entry, frames)
     shared = Recipe(card, entry, selection, window, frames, read, notices, _also(ask, entry, read))
     entry.check_bands(shared.bands, card.id)
-    return shared
+    return replace(shared, reach=_reach(ask, shared))
+
+
+def _reach(ask: Ask, shared: Recipe) -> tuple[tuple[str, ...], ...]:
+    """The bands of each read; shared ones in an order that does not depend on which of the models asks."""
+    others = [recipe(ask.of(other)) for other in ask.beside]
+    theirs = [
+        read for other in others if other.input.region == shared.input.region for read in (other.read, *other.also)
+    ]
+    out = []
+    for own in (shared.read, *shared.also):
+        bands = {band for read in theirs if replace(read, bands=own.bands) == own for band in read.bands}
+        out.append(tuple(sorted(bands | set(own.bands))) if bands else own.bands)
+    return tuple(out)
 
 
 def _window(ask: Ask, card: ModelCard, entry: Input) -> tuple[Period, tuple[Notice, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec, input_prep_from_dict, output_from_dict
@@ -24,8 +24,30 @@ _SPECS: Mapping[str, tuple[type, type]] = {
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another model that is asked of the same ROIs, dates and provider at the same time."""
+
+    model: str
+    model_config: ModelConfig = ()
+    modality: str | None = None
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The JSON form; ``beside_from`` reads it back."""
+        out: dict[str, JSONValue] = {"model": self.model}
+        if self.model_config:
+            out["model_config"] = dict(self.model_config)
+        if self.modality is not None:
+            out["modality"] = self.modality
+        return out
+
+
+@dataclass(frozen=True)
 class Ask:
     """What every ROI of a batch shares: the model and how it is asked.
+
+    Attributes:
+        beside: models asked at the same time, in requests of their own: what they need of the same imagery is read
+            along, so that one read serves them all where the provider's chips are cached.
 
     Raises:
         InvalidRequest: ``sensor`` together with ``fetch``, or a value of the wrong type.
@@ -40,6 +62,7 @@ class Ask:
     output: OutputSpec = field(default_factory=OutputSpec)
     input_prep: InputPrepSpec = field(default_factory=InputPrepSpec)
     backend: str = "auto"
+    beside: tuple[Beside, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("model", "backend"):
@@ -56,6 +79,17 @@ class Ask:
         if self.sensor is not None and self.fetch is not None:
             msg = "both sensor and fetch are given."
             raise InvalidRequest(msg, hint="fetch changes the model's default imagery, sensor replaces it.")
+
+    def of(self, other: Beside) -> Ask:
+        """How another model is asked: with its own imagery."""
+        return replace(
+            self,
+            model=other.model,
+            model_config=other.model_config,
+            modality=other.modality,
+            sensor=None,
+            beside=(),
+        )
 
     def at(self, spatial: Spatial) -> EmbedRequest:
         """The request for one ROI."""
@@ -75,6 +109,8 @@ class Ask:
         out["output"] = self.output.to_dict()
         out["input_prep"] = self.input_prep.to_dict()
         out["backend"] = self.backend
+        if self.beside:
+            out["beside"] = [other.to_dict() for other in self.beside]
         return out
 
 
@@ -104,6 +140,32 @@ def model_config_from(value: object) -> ModelConfig:
     return tuple(sorted(value.items()))
 
 
+def beside_from(value: object) -> tuple[Beside, ...]:
+    """Other models, each a name or an object of ``model``, ``model_config`` and ``modality``.
+
+    Raises:
+        InvalidRequest: anything else.
+    """
+    if not isinstance(value, list | tuple):
+        raise InvalidRequest(f"beside is {value!r}.", hint=_BESIDE)
+    return tuple(_one_beside(item) for item in value)
+
+
+_BESIDE = 'beside is a list of models: names, or objects such as {"model": "clay", "modality": "s2"}.'
+
+
+def _one_beside(value: object) -> Beside:
+    if isinstance(value, Beside):
+        return value
+    given = {"model": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or not set(given) <= {"model", "model_config", "modality"}:
+        raise InvalidRequest(f"beside has {value!r}.", hint=_BESIDE)
+    model, modality = given.get("model"), given.get("modality")
+    if not isinstance(model, str) or not model or not isinstance(modality, str | None):
+        raise InvalidRequest(f"beside has {value!r}.", hint=_BESIDE)
+    return Beside(model, model_config_from(given.get("model_config")), modality)
+
+
 _FIELDS = (
     "model",
     "temporal",
@@ -114,6 +176,7 @@ _FIELDS = (
     "output",
     "input_prep",
     "backend",
+    "beside",
 )
 
 
@@ -144,4 +207,5 @@ def ask_from_dict(value: Mapping[str, object]) -> Ask:
         output=output_from_dict(given.get("output", OutputSpec())),
         input_prep=input_prep_from_dict(given.get("input_prep", InputPrepSpec())),
         backend=backend,
+        beside=beside_from(given.get("beside", ())),
     )

@@ -13,7 +13,7 @@ from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
 from rs_embed_core.specs.request import OptionValue
 from rs_embed_core.specs.sensor import FetchSpec, SensorSpec
 from rs_embed_core.specs.temporal import TemporalSpec
-from serve_app.client.calls import Place, Splitting, StreamItem, call_of
+from serve_app.client.calls import Models, Place, Splitting, StreamItem, call_of, calls_of
 from serve_app.client.pipeline import Pipeline
 from serve_app.client.transport import HttpTransport, Transport
 
@@ -153,6 +153,34 @@ class AsyncEmbeddingClient:
         )
         return _flat(self._pipeline.items(call, progress=progress))
 
+    def stream_models(  # noqa: PLR0913 - as ``stream_embeddings``
+        self,
+        models: Models,
+        *,
+        spatials: Sequence[Place],
+        temporal: TemporalSpec | None = None,
+        fetch: FetchSpec | None = None,
+        output: OutputSpec = OutputSpec.pooled(),  # noqa: B008 - frozen, and rs-embed's signature
+        backend: str = "auto",
+        device: str = "auto",
+        input_prep: str | InputPrepSpec = "resize",
+        ordered: bool = False,
+        progress: bool | None = None,
+    ) -> AsyncGenerator[tuple[str, StreamItem]]:
+        """Yield the outcome of every ROI of every model; see ``EmbeddingClient.stream_models``."""
+        calls = calls_of(
+            models,
+            spatials,
+            device,
+            ordered=ordered,
+            temporal=temporal,
+            fetch=fetch,
+            output=output,
+            backend=backend,
+            input_prep=input_prep,
+        )
+        return _flat(self._pipeline.several(calls, progress=progress))
+
     async def list_models(self, *, include_aliases: bool = False) -> list[str]:
         """Ids of the models that the service knows, sorted; ``include_aliases``: and their other names."""
         return await self._pipeline.model_ids(include_aliases=include_aliases)
@@ -178,7 +206,7 @@ class AsyncEmbeddingClient:
         await self.close()
 
 
-async def _flat(lists: AsyncGenerator[list[StreamItem]]) -> AsyncGenerator[StreamItem]:
+async def _flat[T](lists: AsyncGenerator[list[T]]) -> AsyncGenerator[T]:
     """Yield items one by one; closing it closes the lists, which ends the requests."""
     async with aclosing(lists):
         async for items in lists:

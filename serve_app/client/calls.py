@@ -14,7 +14,7 @@ from rs_embed_core.errors import (
     Unavailable,
     Unsupported,
 )
-from rs_embed_core.specs.request import Ask, ask_from_dict
+from rs_embed_core.specs.request import Ask, ask_from_dict, beside_from
 from rs_embed_core.specs.spatial import Spatial, spatial_from_dict
 from serve_app.wire.codecs import to_embedding
 from serve_app.wire.problems import from_problem
@@ -91,6 +91,41 @@ def call_of(model: str, spatials: object, device: str, *, ordered: bool = False,
         msg = "spatials is empty."
         raise InvalidRequest(msg, hint="Give at least one BBox or PointBuffer.")
     return Call(ask_from_dict({"model": model, **fields}), tuple(_checked(spatials)), ordered)
+
+
+type Models = Sequence[str] | Mapping[str, Mapping[str, object]]
+"""Models by id; or, by names of the caller's own, what each is: ``model``, ``model_config`` and ``modality``."""
+
+
+def calls_of(models: Models, spatials: object, device: str, *, ordered: bool, **fields: object) -> dict[str, Call]:
+    """The calls of several models over the same ROIs, each of which knows the others.
+
+    Raises:
+        InvalidRequest: no model, one that is named twice, or what ``call_of`` refuses.
+    """
+    if isinstance(models, str) or not models or not isinstance(models, Sequence | Mapping):
+        raise InvalidRequest(f"models is {models!r}.", hint='Give a list of models, such as ["clay", "dofa"].')
+    named = dict(models) if isinstance(models, Mapping) else {name: {"model": name} for name in models}
+    if len(named) < len(models):
+        msg = f"models has one twice: {', '.join(map(str, models))}."
+        raise InvalidRequest(
+            msg, hint='Give a mapping of names of your own: {"a": {"model": ..., "model_config": ...}}.'
+        )
+    who = beside_from([{"model": name, **given} for name, given in named.items()])
+    calls = {}
+    for name, own in zip(named, who, strict=True):
+        others = [other for other in who if other is not own]
+        calls[name] = call_of(
+            own.model,
+            spatials,
+            device,
+            ordered=ordered,
+            model_config=dict(own.model_config),
+            modality=own.modality,
+            beside=others,
+            **fields,
+        )
+    return calls
 
 
 def _checked(spatials: Iterable[object]) -> Iterator[Spatial]:

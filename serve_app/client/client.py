@@ -14,7 +14,7 @@ from rs_embed_core.specs.request import OptionValue
 from rs_embed_core.specs.sensor import FetchSpec, SensorSpec
 from rs_embed_core.specs.temporal import TemporalSpec
 from serve_app.client.background import Background
-from serve_app.client.calls import Place, Splitting, StreamItem, call_of
+from serve_app.client.calls import Models, Place, Splitting, StreamItem, call_of, calls_of
 from serve_app.client.pipeline import Pipeline
 from serve_app.client.transport import HttpTransport, Transport
 
@@ -187,6 +187,45 @@ class EmbeddingClient:
         )
         return _flat(self._background.iterate(self._pipeline.items(call, progress=progress)))
 
+    def stream_models(  # noqa: PLR0913 - as ``stream_embeddings``
+        self,
+        models: Models,
+        *,
+        spatials: Sequence[Place],
+        temporal: TemporalSpec | None = None,
+        fetch: FetchSpec | None = None,
+        output: OutputSpec = OutputSpec.pooled(),  # noqa: B008 - frozen, and rs-embed's signature
+        backend: str = "auto",
+        device: str = "auto",
+        input_prep: str | InputPrepSpec = "resize",
+        ordered: bool = False,
+        progress: bool | None = None,
+    ) -> Generator[tuple[str, StreamItem]]:
+        """Yield the outcome of every ROI of every model, with the model's name, as they come.
+
+        The models run at once and share their reads: imagery that several of them need is read once, with the bands
+        of all, where the service caches what it reads.
+
+        Args:
+            models: ids; or a mapping of names of your own to ``{"model": ..., "model_config": ..., "modality": ...}``.
+            ordered: each model's outcomes in the order of ``spatials``.
+
+        Raises:
+            SpecError, ModelError, ProviderError: the request of one of them cannot be done as a whole.
+        """
+        calls = calls_of(
+            models,
+            spatials,
+            device,
+            ordered=ordered,
+            temporal=temporal,
+            fetch=fetch,
+            output=output,
+            backend=backend,
+            input_prep=input_prep,
+        )
+        return _flat(self._background.iterate(self._pipeline.several(calls, progress=progress)))
+
     def list_models(self, *, include_aliases: bool = False) -> list[str]:
         """Ids of the models that the service knows, sorted; ``include_aliases``: and their other names."""
         return self._background.run(self._pipeline.model_ids(include_aliases=include_aliases))
@@ -212,7 +251,7 @@ class EmbeddingClient:
         self.close()
 
 
-def _flat(lists: Generator[list[StreamItem]]) -> Generator[StreamItem]:
+def _flat[T](lists: Generator[list[T]]) -> Generator[T]:
     """Yield items one by one; closing it closes the lists, which ends the requests."""
     with closing(lists):
         for items in lists:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 
 from rs_embed_core.embedding import Embedding
@@ -36,6 +36,41 @@ class Pipeline:
         async with aclosing(self.items(call, progress=progress)) as lists:
             items = [item async for some in lists for item in some]
         return embeddings_of(items, len(call.spatials))
+
+    async def several(
+        self, calls: Mapping[str, Call], *, progress: bool | None
+    ) -> AsyncGenerator[list[tuple[str, StreamItem]]]:
+        """Yield the outcomes of calls that run at once, each with the name of its call.
+
+        Raises:
+            RSEmbedError: of the first call that cannot be done at all; it ends the others.
+        """
+        found: asyncio.Queue[list[tuple[str, StreamItem]] | Exception | None] = asyncio.Queue(_AHEAD)
+
+        async def one(name: str, call: Call) -> None:
+            try:
+                async with aclosing(self.items(call, progress=progress)) as lists:
+                    async for items in lists:
+                        await found.put([(name, item) for item in items])
+            except Exception as error:  # noqa: BLE001 - handed to the consumer, who raises it
+                await found.put(error)
+            await found.put(None)
+
+        workers = [asyncio.create_task(one(name, call)) for name, call in calls.items()]
+        try:
+            left = len(workers)
+            while left:
+                result = await found.get()
+                if isinstance(result, Exception):
+                    raise result
+                if result is None:
+                    left -= 1
+                else:
+                    yield result
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     async def items(self, call: Call, *, progress: bool | None) -> AsyncGenerator[list[StreamItem]]:
         """Yield every ROI's outcome once, as they come or in order.

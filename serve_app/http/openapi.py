@@ -88,12 +88,8 @@ def request_schema(limits: Limits) -> Schema:
             "temporal": _TEMPORAL,
             "sensor": _spec(SensorSpec, "Other imagery than the model's own; not together with fetch."),
             "fetch": _spec(FetchSpec, "Changes to the model's own imagery."),
-            "model_config": {
-                "type": "object",
-                "additionalProperties": {"type": ["string", "number", "boolean"]},
-                "description": "variant, and what GET /v1/models/{id} declares.",
-            },
-            "modality": _text("One of the model's modalities, such as s2."),
+            "model_config": _CONFIG,
+            "modality": _MODALITY,
             "output": _named(["pooled", "grid"], OutputSpec, "One vector, or a field of them."),
             "input_prep": _named(
                 ["resize", "tile", "auto"],
@@ -101,6 +97,12 @@ def request_schema(limits: Limits) -> Schema:
                 "What becomes of an ROI larger than the model's input.",
             ),
             "backend": _text("Where imagery comes from.") | {"default": "auto"},
+            "beside": {
+                "type": "array",
+                "items": {"oneOf": [_text("Model id or alias."), _BESIDE]},
+                "description": "Models asked of the same ROIs in requests of their own, at the same time: what they "
+                "need of the same imagery is read along, once for all.",
+            },
             "ordered": {
                 "type": "boolean",
                 "default": False,
@@ -145,6 +147,20 @@ _TEMPORAL: Schema = {
 
 def _text(description: str) -> Schema:
     return {"type": "string", "minLength": 1, "description": description}
+
+
+_CONFIG: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+    "description": "variant, and what GET /v1/models/{id} declares.",
+}
+_MODALITY = _text("One of the model's modalities, such as s2.")
+_BESIDE: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["model"],
+    "properties": {"model": _text("Model id or alias."), "model_config": _CONFIG, "modality": _MODALITY},
+}
 
 
 def _spec(spec: type[object], description: str | None = None) -> Schema:

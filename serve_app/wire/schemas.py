@@ -23,6 +23,7 @@ from serve_app.wire.rows import Job
 
 ASK_FIELDS = (
     "model", "temporal", "sensor", "fetch", "model_config", "modality", "output", "input_prep", "backend",
+    "beside",
 )  # fmt: skip
 JOB_FIELDS = ("spatial", "spatials", "ordered", "timeout_s", "dtype")
 FIELDS = (*ASK_FIELDS, *JOB_FIELDS)

@@ -104,6 +104,26 @@ def test_a_chip_is_read_once_for_several_models(client: EmbeddingClient, earth_e
     assert pixels_asked(earth_engine) == 1
 
 
+def test_models_over_the_same_places_share_every_read(
+    client: EmbeddingClient, handle: EmbeddingClient, elsewhere: Library, earth_engine: Emulator
+) -> None:
+    """mosaiks, dofa and remoteclip need other bands of the same composite."""
+    models = ("mosaiks", "dofa", "remoteclip")
+    for user, north in ((client, 46.5), (handle, 46.7)):
+        spatials = [PointBuffer(9.3 + 0.05 * i, north, 160) for i in range(6)]
+        earth_engine.reset()
+        earth_engine.set(latency_ms=200)
+        found = list(user.stream_models(models, spatials=spatials, temporal=SUMMER, backend="gee"))
+        assert pixels_asked(earth_engine) == len(spatials)
+        assert sorted((name, item.index) for name, item in found) == sorted(
+            (name, index) for name in models for index in range(len(spatials))
+        )
+        for name, item in found[:4]:
+            assert item.embedding is not None
+            place = spatials[item.index]
+            assert_same(item.embedding, elsewhere.embed(name, spatial=place, temporal=SUMMER, backend="gee"))
+
+
 def test_the_quota_holds_for_all_fetch_actors_together(client: EmbeddingClient, earth_engine: Emulator) -> None:
     earth_engine.set(latency_ms=100, at_once=8)
     spatials = [PointBuffer(10 + 0.02 * i, 45.0, 80) for i in range(40)]
