@@ -28,7 +28,10 @@ from serve_app.settings import ServiceSettings
 
 OUT = Path("demo_output")
 PROJECT = Path(__file__).resolve().parents[2]
-NANO = PROJECT / "tests" / "golden" / "galileo" / "nano.safetensors"
+NANO = (  # Galileo's weights, where somebody has put them
+    PROJECT / "weights" / "nasaharvest" / "galileo" / "models" / "nano" / "encoder.pt",
+    PROJECT.parent / "shared" / "golden" / "galileo" / "nano.safetensors",
+)
 SUMMER = TemporalSpec.range("2022-06-01", "2022-09-01")
 SIDE = 8  # 8 x 8 places
 PLACES = [PointBuffer(7.73 + 0.02 * (i % SIDE), 47.65 - 0.014 * (i // SIDE), 320) for i in range(SIDE**2)]
@@ -80,7 +83,8 @@ def settings(models: list[str], weights: Path) -> ServiceSettings:
 
 def find_galileo(root: Path) -> bool:
     """Whether the weights of Galileo nano were found; they are put below ``root`` as they are published."""
-    if not NANO.is_file():
+    found = next((path for path in NANO if path.is_file()), None)
+    if found is None:
         return False
     import torch  # noqa: PLC0415 - heavy, and only needed where there are weights
     from safetensors.torch import load_file  # noqa: PLC0415
@@ -89,7 +93,10 @@ def find_galileo(root: Path) -> bool:
     published = card.variants["nano"].weights
     path = root / published.repo / published.file
     path.parent.mkdir(parents=True)
-    torch.save(load_file(NANO), path)
+    if found.suffix == ".safetensors":
+        torch.save(load_file(found), path)
+    else:
+        path.symlink_to(found)
     return True
 
 

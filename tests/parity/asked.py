@@ -37,10 +37,16 @@ def arguments(case: Case) -> dict[str, Any]:
         "spatial": _spatial(spec),
         "temporal": _temporal(spec),
         "fetch": FetchSpec(scale_m=scale_m),
-        "modality": spec.get("modality"),
+        "modality": spec.get("modality") or _modality(case),
         "model_config": _options(case),
         "input_prep": spec.get("input_prep", "resize"),
     }
+
+
+def _modality(case: Case) -> str | None:
+    """The modality of the case's bands, where the case names none."""
+    bands = set(case.spec.get("bands") or ())
+    return next((entry.modality for entry in get_card(case.model)[0].inputs if bands == set(entry.bands)), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +95,10 @@ def _pixels(given: Mapping[str, Any] | list[Mapping[str, Any]]) -> NDArray[np.fl
     patch = given.get("patch", given)
     drawn = {name: patch[name] for name in ("seed", "low", "high") if name in patch}
     scale = np.float32(given.get("multiply", given.get("scale", 1)))
-    return recipe.patch(tuple(patch["shape"]), **drawn) * scale + np.float32(given.get("offset", 0))
+    pixels = recipe.patch(tuple(patch["shape"]), **drawn) * scale + np.float32(given.get("offset", 0))
+    for box in given.get("nan_boxes", ()):
+        pixels[tuple(slice(*bounds) for bounds in box)] = np.nan
+    return pixels
 
 
 def _spatial(spec: Mapping[str, Any]) -> BBox | PointBuffer:

@@ -72,7 +72,9 @@ class Case:
         """The elements of ``full`` that the case keeps of the tensor of that name."""
         entries = self.spec.get("tensors", {})
         entry = entries.get(tensor, 1) if isinstance(entries, Mapping) else 1
-        return strided(full, entry if isinstance(entry, Mapping) else 1)
+        if not isinstance(entry, Mapping):
+            entry = self.spec.get("grid_stride", 1) if tensor.startswith("grid") else 1
+        return strided(full, entry)
 
     def check(self, tensor: str, ours: torch.Tensor | NDArray[Any]) -> float:
         """Compare a full, unbatched tensor with the stored one; returns what `assert_close` returns."""
@@ -95,12 +97,25 @@ def golden_dir(model: str, case: str | None = None) -> Path:
 def cases(model: str, *, level: str | None = None) -> list[str]:
     """Sorted names of all cases of a model in either folder, if asked only those of one level.
 
-    A case is a json with an npz of the same name; other json files (keys, configurations) are not cases.
+    A case is a json with an npz of the same name; other json files (keys, configurations) are not cases. Those with
+    real weights are listed where the weights are: they are not part of this repository.
     """
     names = {
         path.stem for root in _ROOTS for path in (root / model).glob("*.npz") if path.with_suffix(".json").exists()
     }
-    return sorted(name for name in names if level is None or _spec(model, name).get("level") == level)
+    specs = {name: _spec(model, name) for name in names}
+    return sorted(
+        name
+        for name, spec in specs.items()
+        if level in (None, spec.get("level")) and all(golden_file(model, file).exists() for file in _real(spec))
+    )
+
+
+def _real(spec: Mapping[str, Any]) -> list[str]:
+    """The files of real weights that a case needs."""
+    weights = spec.get("weights")
+    source = weights.get("source", "") if isinstance(weights, Mapping) else ""
+    return [source] if source.endswith(".safetensors") else []
 
 
 def load_case(model: str, case: str) -> Case:

@@ -10,23 +10,34 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from rs_embed_core.card import ModelCard, Variant
+from rs_embed_core.card import ModelCard
+from rs_embed_core.inputs import Variant
 from rs_embed_core.registry import get_card
 from rs_embed_core.specs.request import Ask
 from tests.parity.golden import Case
 
 SMALL = {
+    "agrifm": "tiny",
+    "anysat": "tiny_patch",
     "clay": "tiny_native",
+    "copernicusfm": "tiny_network_s2",
+    "croma": "tiny_s2",
     "dofa": "tiny_native",
     "fomo": "tiny_native",
-    "galileo": "real_nano",
+    "galileo": "nano",
+    "olmoearth": "tiny_end_to_end_v1_2",
+    "presto": "tiny_network_s2",
+    "panopticon": "tiny_network_s2",
     "prithvi": "tiny_single",
     "remoteclip": "tiny_vit_resize",
     "satmae": "tiny_resize",
     "satmaepp": "tiny_rgb_resize",
+    "satvision": "tiny_raw",
     "scalemae": "tiny_resize",
+    "ssl4eo": "tiny_vit_small",
     "terrafm": "tiny_s2",
     "terramind": "tiny_plain",
+    "thor": "tiny",
     "wildsat": "tiny_vitb16_resize",
 }
 """The case of each model with weights that any test can afford to publish and run."""

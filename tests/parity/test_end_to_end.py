@@ -20,7 +20,7 @@ from tests.parity.published import publish
 
 _LAYOUTS = {module.name for module in pkgutil.iter_modules(layouts.__path__)}
 MODELS = sorted(_LAYOUTS & set(list_models()))
-_SMALL = ("tiny", "nano", "real_nano")
+_SMALL = ("tiny", "nano", "presto", "real")
 
 
 def _params() -> Iterator[object]:

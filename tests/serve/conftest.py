@@ -30,9 +30,9 @@ _CPUS = 8  # logical ones, to hold every replica: they reserve, they do not comp
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``checkpoints.root`` with Galileo's nano, made-up weights of DOFA's base, and nothing else."""
+    """A ``checkpoints.root`` with made-up weights of Galileo's nano and DOFA's base, and nothing else."""
     root = tmp_path_factory.mktemp("weights")
-    publish(load_case("galileo", "real_nano"), root)
+    publish(load_case("galileo", "nano"), root)
     recipe_weights.write("dofa", "base", root)
     return root
 

@@ -63,7 +63,7 @@ def test_a_series_is_refused_by_a_model_of_one_frame():
 
 
 def test_a_series_keeps_its_frames_and_one_image_is_repeated(tmp_path):
-    card = publish(load_case("galileo", "real_nano"), tmp_path)
+    card = publish(load_case("galileo", "nano"), tmp_path)
     configure(checkpoints_root=tmp_path, offline=True)
     with registered(card):
         series = embed(pixels(3, 10), model="galileo", temporal=SUMMER)
@@ -156,4 +156,5 @@ def test_models_that_take_the_pixels():
     assert {"dofa", "mosaiks", "remoteclip"} <= set(three)
     assert "galileo" not in three
     assert "remoteclip" not in list_models_for_data(S2, ["B2", "B3", "B4"])
-    assert list_models_for_data("MY/DRONE") == list_models_for_data("MY/DRONE", ["R"]) == ["mosaiks"]
+    assert list_models_for_data("MY/DRONE", ["R"]) == ["mosaiks"]
+    assert list_models_for_data("MY/DRONE") == list_models_for_data("MY/DRONE", ["665nm"]) == ["mosaiks", "panopticon"]
