@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,24 +22,29 @@ from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.embedding import CheckpointInfo, EncoderInfo
 from rs_embed_core.errors import ForwardError, InvalidInput, OutOfMemory, Unsupported
+from rs_embed_core.memory import Room, free_mb
 from rs_embed_core.networks.features import Features
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tiling import crop_cells
 from rs_embed_core.tokens import Tokens
 
+_log = logging.getLogger(__name__)
+
 type Precision = Literal["float32", "bfloat16", "float16"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NO_HOST_MEMORY = "DefaultCPUAllocator"  # torch has no class for an allocation that fails on the CPU
 _NETWORKS_KEPT = 4  # a model whose constructor has options (mosaiks) holds at most so many networks
 _VERSIONS = tuple((name, version(name)) for name in ("rs-embed-serve", "torch", "numpy"))
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network on its device."""
+    """A network on its device, and the room beside it."""
 
     network: nn.Module
     checkpoint: CheckpointInfo | None
+    room: Room
 
 
 class Encoder:
@@ -103,11 +110,17 @@ class Encoder:
             build: Callable[..., nn.Module] = vars(importlib.import_module(module))[name]
             network = build(**arguments).eval().requires_grad_(requires_grad=False)
             checkpoint = None if weights is None else self._checkpoints.load(weights, network)
-            loaded = Loaded(network.to(self._device), checkpoint)
+            loaded = self._placed(network, checkpoint, selection)
             self._networks[key] = loaded
             if len(self._networks) > _NETWORKS_KEPT:
                 self._networks.popitem(last=False)
             return loaded
+
+    def _placed(self, network: nn.Module, checkpoint: CheckpointInfo | None, selection: Selection) -> Loaded:
+        """The network on the device, which is asked what room it leaves."""
+        network = network.to(self._device)
+        known = self._card.variant(self._variant, selection.modality).sample_mb is not None
+        return Loaded(network, checkpoint, Room(free_mb(self._device) if known else None))
 
     def info(self, checkpoint: CheckpointInfo | None = None) -> EncoderInfo:
         """What is reported with every result of a network that these weights fill."""
@@ -116,31 +129,64 @@ class Encoder:
     def forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         """The tokens of every sample of a batch, in order, and what computed them.
 
+        A batch that the device has no room for is computed in parts; parts that still do not fit are halved, and
+        later ones are no larger.
+
         Raises:
             CheckpointError: the weights are missing or do not fit.
             InvalidInput: the network refuses these shapes (it raised ``ValueError``).
-            OutOfMemory: the batch does not fit the device.
+            OutOfMemory: not even one sample fits the device.
             ForwardError: the network failed, or its output is not finite.
         """
         loaded = self.load(selection, batch)
+        size = self._sample_mb(batch, selection)
+        tokens: list[Tokens] = []
+        while len(tokens) < len(batch):
+            done = len(tokens)
+            part = batch.take(done, min(len(batch), done + (loaded.room.samples(size) or len(batch))))
+            try:
+                tokens += self._tokens(part, loaded)
+            except OutOfMemory:
+                if len(part) == 1:
+                    raise
+                loaded.room.exceeded(len(part), size)
+                _log.warning("out of memory", extra={"model": self._card.id, "samples": len(part)})
+            if len(tokens) == done and self._device.type == "cuda":
+                torch.cuda.empty_cache()  # outside of the handler, whose traceback holds the failed forward's tensors
+        return tokens, self.info(loaded.checkpoint)
+
+    def _sample_mb(self, batch: Batch, selection: Selection) -> float:
+        """What a sample of this batch takes: the card's number, in proportion to the pixels."""
+        usual = self._card.variant(self._variant, selection.modality).sample_mb or 1.0
+        values = math.prod(batch.arrays["image"].shape[1:])
+        return usual * values / self._card.usual_values(selection.modality)
+
+    def _tokens(self, batch: Batch, loaded: Loaded) -> list[Tokens]:
+        """One forward."""
         try:
             with torch.inference_mode(), self._autocast():
                 arrays = {name: self._to_device(array) for name, array in batch.arrays.items()}
                 features = loaded.network(**arrays, **dict(batch.params))
                 tokens = list(_reduce(features, batch.views))
         except torch.OutOfMemoryError as error:
-            msg = f"{self._card.id} ran out of memory on {self._device} with {len(batch)} samples."
-            raise OutOfMemory(msg, hint="Lower the batch size of this model.") from error
+            raise self._too_large(batch) from error
         except ValueError as error:
             msg = f"{self._card.id} does not take {_describe(batch)}: {error}"
             raise InvalidInput(msg, hint="Ask for a larger ROI or another scale_m.") from error
         except RuntimeError as error:
+            if _NO_HOST_MEMORY in str(error):
+                raise self._too_large(batch) from error
             msg = f"{self._card.id} failed on {_describe(batch)}: {error}"
             raise ForwardError(msg) from error
         if not all(np.isfinite(token.data.sum(dtype=np.float64)) for token in tokens):
             msg = f"{self._card.id} gave values that are not finite for {_describe(batch)}."
             raise ForwardError(msg, hint="Look at the imagery's values; 16-bit precision may overflow.")
-        return tokens, self.info(loaded.checkpoint)
+        return tokens
+
+    def _too_large(self, batch: Batch) -> OutOfMemory:
+        msg = f"{self._card.id} ran out of memory on {self._device} with {_describe(batch)}."
+        hint = "Ask for a smaller ROI or image, fewer frames, or a device with more memory."
+        return OutOfMemory(msg, hint=hint)
 
     def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self._precision]
@@ -197,6 +243,8 @@ def _look(features: Features, view: View, start: int, stop: int) -> Tensor:
         if own is not None:
             return own[start:stop]
     cells = features.grid if view.pooling == "mean" or features.grid_max is None else features.grid_max
+    if view.output == "pooled" and features.cells is not None:
+        cells = features.cells
     grid = cells[start:stop]  # [n, D, h, w]
     rows, columns = grid.shape[2], grid.shape[3]
     if view.tile is not None:

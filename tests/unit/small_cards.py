@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rs_embed_core.card import Input, ModelCard, Shape, Variant
+from rs_embed_core.card import ModelCard
+from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.networks.features import Features
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain
@@ -31,6 +32,19 @@ class _Averages(nn.Module):
         return Features(grid, pooled_mean=image.amax(dim=(2, 3)))
 
 
+class _Halves(nn.Module):
+    """Cells for vectors that are not those of the grid: half as many a side, and negative."""
+
+    def forward(self, image: Tensor) -> Features:
+        grid = F.avg_pool2d(image, PATCH)
+        return Features(grid, cells=-F.avg_pool2d(image, 2 * PATCH))
+
+
+def halves() -> nn.Module:
+    """A network whose vectors are pooled from other cells than the grid's."""
+    return _Halves()
+
+
 class _Failing(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -47,6 +61,26 @@ class _Failing(nn.Module):
         grid = image[:, :, ::PATCH, ::PATCH].clone()
         grid[0, 0, 0, 0] = float(self._how)
         return Features(grid)
+
+
+class _Crowded(_Averages):
+    """Has room for so many samples, and remembers what it was given."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+        self.sizes: list[int] = []
+
+    def forward(self, image: Tensor) -> Features:
+        self.sizes.append(len(image))
+        if len(image) > self._room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(image)
+
+
+def crowded(*, room: int) -> nn.Module:
+    """The same on a device that runs out of memory with more than ``room`` samples."""
+    return _Crowded(room)
 
 
 def averages() -> nn.Module:
@@ -73,6 +107,12 @@ def averages_card(shape: Shape | None = None, chain: Chain | None = None) -> Mod
     return replace(
         card, inputs=(entry,), options=(), build=None, network=f"{__name__}:averages", variants={"gaussian": Variant(2)}
     )
+
+
+def crowded_card(room: int) -> ModelCard:
+    """The same on a device with room for so many samples."""
+    card = averages_card()
+    return replace(card, network=f"{__name__}:crowded", variants={"gaussian": Variant(2, build=(("room", room),))})
 
 
 def failing_card(how: str) -> ModelCard:

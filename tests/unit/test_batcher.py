@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 
 from rs_embed_core.embedding import EncoderInfo
-from rs_embed_core.errors import ForwardError, OutOfMemory
+from rs_embed_core.errors import ForwardError
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tokens import Tokens
 from serve_app.deployments.batcher import Batcher
@@ -21,9 +21,8 @@ def batch(values: list[float], width: int = 2) -> Batch:
 class Device:
     """Doubles its input; remembers every batch; fails on what it is told to."""
 
-    def __init__(self, *, room: int = 100, poison: float | None = None, hold: bool = False) -> None:
+    def __init__(self, *, poison: float | None = None, hold: bool = False) -> None:
         self.sizes: list[int] = []
-        self._room = room
         self._poison = poison
         self.gate = asyncio.Event()
         if not hold:
@@ -33,8 +32,6 @@ class Device:
         self.sizes.append(len(given))
         await self.gate.wait()
         image = given.arrays["image"]
-        if len(given) > self._room:
-            raise OutOfMemory("too big")
         if self._poison is not None and (image == self._poison).any():
             raise ForwardError("poison")
         return [Tokens(row * 2, (1, 1)) for row in image], INFO
@@ -78,12 +75,6 @@ async def test_unequal_signatures_never_share_a_batch() -> None:
     device.gate.set()
     await asyncio.gather(*jobs)
     assert sorted(device.sizes) == [1, 2, 2]
-
-
-async def test_out_of_memory_is_halved_and_loses_no_sample() -> None:
-    device = Device(room=3)
-    batcher: Batcher[str] = Batcher(device, max_batch=8)
-    assert first(await batcher.submit(batch(list(range(8))), "m", ())) == [2 * i for i in range(8)]
 
 
 async def test_one_bad_sample_fails_alone() -> None:

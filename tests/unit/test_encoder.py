@@ -11,6 +11,7 @@ from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.encoder import Encoder, resolve_device
 from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory, Unsupported
+from rs_embed_core.memory import free_mb
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
 from rs_embed_core.registry import get_card, list_models, register_model
@@ -20,7 +21,7 @@ from rs_embed_core.tiling import TileLayout
 from rs_embed_core.tokens import TokenBlock, Tokens
 from tests.parity.golden import cases, load_case
 from tests.parity.published import SMALL, publish
-from tests.unit.small_cards import averages_card, failing_card, registered
+from tests.unit.small_cards import averages_card, crowded_card, failing_card, registered
 
 NETWORKS = [model for model in list_models() if get_card(model)[0].product is None]
 QUICK = {"galileo": (("image_size", 32), ("n_frames", 2))}
@@ -138,6 +139,23 @@ def test_every_view_by_hand():
         assert token.cells == (4, 4)
 
 
+def test_vectors_may_be_pooled_from_other_cells_than_the_grid_s():
+    cells = np.arange(16, dtype=np.float32).reshape(4, 4)
+    image = np.kron(cells, np.ones((8, 8), np.float32))[None, None]
+    views = {
+        View(head=False): -7.5,
+        View(window=(0, 0.5, 0, 0.5), head=False): -2.5,
+        View(head=False, pooling="max"): -2.5,
+        View("grid"): cells,
+    }
+    with registered(replace(averages_card(), network="tests.unit.small_cards:halves")) as card:
+        batch = Batch({"image": np.repeat(image, len(views), axis=0)}, (), tuple(views))
+        tokens, _ = encoder(card).forward(batch, recipe(Ask("mosaiks")).selection)
+    for token, expected in zip(tokens, views.values(), strict=True):
+        np.testing.assert_allclose(token.data[0], expected, rtol=1e-6)
+        assert token.cells == (4, 4)
+
+
 def test_tokens_travel_packed():
     even = [Tokens(np.full(3, i, np.float32), (4, 4)) for i in range(3)]
     odd = [Tokens(np.full((2, i + 1, 1), i, np.float32), (i, 4)) for i in range(3)]
@@ -154,7 +172,7 @@ def test_tokens_travel_packed():
 @pytest.mark.parametrize(
     ("how", "error", "says"),
     [
-        ("memory", OutOfMemory, "mosaiks ran out of memory on cpu with 3 samples"),
+        ("memory", OutOfMemory, r"mosaiks ran out of memory on cpu with 1 samples \(image \(1, 2, 64, 48\)\)"),
         ("runtime", ForwardError, r"mosaiks failed on 3 samples \(image \(3, 2, 64, 48\)\): the kernel gave up"),
         ("value", InvalidInput, r"mosaiks does not take 3 samples .*: the image is too small"),
         ("nan", ForwardError, "not finite"),
@@ -168,6 +186,47 @@ def test_a_network_that_fails_says_which_and_on_what(how, error, says):
             encoder(card).forward(batch, selection)
     assert type(caught.value) is error
     assert caught.value.hint or how == "runtime"
+
+
+def test_what_the_device_has_no_room_for_is_computed_in_parts():
+    with registered(crowded_card(room=3)) as card:
+        small = encoder(card)
+        batch, selection = batch_of(Ask(card.id), 13)
+        network = small.load(selection, batch).network
+        tokens, _ = small.forward(batch, selection)
+        assert network.sizes == [13, 6, 3, 3, 3, 3, 1]  # halved until it fits, and nothing is computed twice
+        small.forward(batch.take(0, 7), selection)
+        assert network.sizes[7:] == [3, 3, 1]  # remembered
+    with registered(averages_card()) as card:
+        whole, _ = encoder(card).forward(batch, selection)
+    assert all(np.array_equal(ours.data, theirs.data) for ours, theirs in zip(tokens, whole, strict=True))
+
+
+def test_larger_samples_have_less_room():
+    with registered(crowded_card(room=4)) as card:
+        small = encoder(card)
+        batch, selection = batch_of(Ask(card.id), 8)
+        network = small.load(selection, batch).network
+        small.forward(batch, selection)
+        assert network.sizes == [8, 4, 4]
+        large = replace(batch, arrays={"image": np.tile(batch.arrays["image"], (1, 1, 2, 1))})
+        small.forward(large, selection)
+        assert network.sizes[3:] == [2, 2, 2, 2]
+
+
+def test_a_batch_is_no_larger_than_the_card_says_it_may_be():
+    with registered(crowded_card(room=100)) as card:
+        free = free_mb(torch.device("cpu"))
+        if free is None:
+            pytest.skip("this system does not tell its free memory")
+        (variant,) = card.variants.values()
+        known = replace(card, variants={"gaussian": replace(variant, sample_mb=free / 8)})
+        small = encoder(known)
+        batch, selection = batch_of(Ask(card.id), 13)  # 64 x 48 pixels: three quarters of the default
+        network = small.load(selection, batch).network
+        small.forward(batch, selection)
+        assert max(network.sizes) in (7, 8, 9)  # 0.8 * free / (0.75 * free / 8), and free memory is not still
+        assert sum(network.sizes) == 13
 
 
 def test_a_value_that_is_not_finite_is_found_in_a_grid_too():

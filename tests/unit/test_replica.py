@@ -1,0 +1,62 @@
+"""An encoder replica by itself, without Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rs_embed_core.card import ModelCard, Selection
+from rs_embed_core.checkpoints import Checkpoints
+from rs_embed_core.encoder import Encoder
+from rs_embed_core.plan import recipe
+from rs_embed_core.prepare import example
+from rs_embed_core.sample import Batch, join
+from rs_embed_core.specs.request import Ask
+from serve_app.deployments.encoder import EncoderReplica
+from serve_app.settings import CheckpointSettings, ModelSettings
+from serve_app.wire.blocks import Payload
+from tests.unit.small_cards import averages_card, crowded_card, registered
+
+
+def replica_of(card: ModelCard, batch_size: int) -> EncoderReplica:
+    """A replica on the CPU, as its deployment makes it."""
+    made = EncoderReplica(Ask(card.id), ModelSettings(model=card.id, device="cpu"), CheckpointSettings())
+    made.reconfigure({"batch_size": batch_size})
+    return made
+
+
+def samples(card: ModelCard, count: int) -> tuple[Batch, Selection]:
+    """Samples that differ in their pixels."""
+    ask = Ask(card.id)
+    one = example(ask)
+    images = [one.arrays["image"] * np.float32(1 + i) for i in range(count)]
+    batch = join([replace(one, arrays={"image": image}) for image in images])
+    return batch, recipe(ask).selection
+
+
+async def test_a_replica_that_runs_out_of_memory_loses_no_sample() -> None:
+    with registered(averages_card()) as card:
+        batch, selection = samples(card, 30)
+        plain = Encoder(card, card.default_variant, checkpoints=Checkpoints(None), device="cpu")
+        expected, _ = plain.forward(batch, selection)
+    with registered(crowded_card(room=3)) as card:
+        replica = replica_of(card, batch_size=16)
+        payloads = [Payload((batch.take(0, 20),)), Payload((batch.take(20, 22), batch.take(22, 30)))]
+        encoded = await replica.encode(payloads, selection)
+    found = [part for block in encoded.blocks for part in block]
+    assert [len(part.tokens.cells) for part in found] == [20, 2, 8]
+    assert not any(part.errors for part in found)
+    ours = [tokens.data for part in found for tokens in part.tokens.unpack()]
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(one, other.data)
+
+
+async def test_samples_that_do_not_fit_even_alone_say_so() -> None:
+    with registered(crowded_card(room=0)) as card:
+        batch, selection = samples(card, 3)
+        replica = EncoderReplica(
+            Ask(card.id), ModelSettings(model=card.id, device="cpu", warm_up=False), CheckpointSettings()
+        )
+        ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
+    assert [(index, error.code) for index, error in part.errors] == [(i, "out_of_memory") for i in range(3)]
