@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from load_tests import machine
 from rs_embed_core.networks.blocks import Attention, FeedForward
-from rs_embed_core.networks.galileo import _Block as GalileoBlock  # the benchmark looks inside
+from rs_embed_core.networks.series import Block as SeriesBlock
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
 from rs_embed_core.registry import get_card, list_models
@@ -39,7 +39,7 @@ from rs_embed_core.sample import join
 from rs_embed_core.specs.request import Ask
 
 _BATCH = 2
-_LIBRARIES = ("torchvision.", "open_clip.")
+_LIBRARIES = ("torchvision.", "open_clip.", "timm.models.resnet")
 type Run = Callable[[], object]
 
 
@@ -133,7 +133,7 @@ def _stack_of(network: nn.Module, run: Run) -> Stack | None:
     hooks = [
         part.register_forward_hook(lambda part, given, _out: seen.append((part, given[0].shape)))
         for part in network.modules()
-        if isinstance(part, Block | Attention | GalileoBlock)
+        if isinstance(part, Block | Attention | SeriesBlock)
     ]
     run()
     for hook in hooks:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.card import Shape
 from rs_embed_core.embedding import (
     Embedding,
     EmbeddingMeta,
@@ -15,10 +14,12 @@ from rs_embed_core.embedding import (
     Source,
     georeference,
 )
-from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.geo import FULL_WINDOW, Grid, Window
+from rs_embed_core.inputs import Shape
 from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo
+from rs_embed_core.sample import Extent
 from rs_embed_core.tiling import crop_cells, merge_max, merge_mean, stitch
 from rs_embed_core.tokens import Tokens
 
@@ -45,9 +46,8 @@ def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArr
     cells = tokens[0].cells
     if info.layout is None:
         data = tokens[0].data
-        return data, None if pooled else _cell_grid(
-            plan, info, cells, _shape(plan).extent(info.grid.height, info.grid.width)
-        )
+        extent = info.extent or _shape(plan).extent(info.grid.height, info.grid.width)
+        return data, None if pooled else _cell_grid(info, cells, extent, info.window)
     if pooled:
         window = None if plan.roi == FULL_WINDOW else plan.roi
         areas = [info.layout.owned_area(tile, window) for tile in info.tiles]
@@ -57,18 +57,16 @@ def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArr
     stitched = (whole.shape[1], whole.shape[2])
     r0, r1, c0, c1 = crop_cells(*stitched, plan.roi)
     extent = (0.0, info.layout.rows.reach(cells[0]), 0.0, info.layout.columns.reach(cells[1]))
-    return np.ascontiguousarray(whole[:, r0:r1, c0:c1]), _cell_grid(plan, info, stitched, extent)
+    return np.ascontiguousarray(whole[:, r0:r1, c0:c1]), _cell_grid(info, stitched, extent, plan.roi)
 
 
-def _cell_grid(plan: Plan, info: ChipInfo, cells: tuple[int, int], extent: tuple[float, float, float, float]) -> Grid:
+def _cell_grid(info: ChipInfo, cells: tuple[int, int], extent: Extent, window: Window | None) -> Grid:
     """Where the kept cells are: ``cells`` cover ``extent`` evenly, and the ROI's window was cut from them.
 
     Where the last tile was shifted back its cells are out of step with the others, by less than one cell.
     """
     whole = info.grid.divided(extent, *cells)
-    if plan.roi == FULL_WINDOW:
-        return whole
-    return whole.crop(*crop_cells(*cells, plan.roi))
+    return whole if window is None else whole.crop(*crop_cells(*cells, window))
 
 
 def _shape(plan: Plan) -> Shape:

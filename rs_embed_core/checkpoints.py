@@ -175,6 +175,8 @@ def to_network_keys(content: Mapping[str, object], weights: HubFile) -> State:
         inner = content.get(wrapper)
         if isinstance(inner, Mapping):
             content = inner
+    if weights.parts:
+        content = _of_parts(content, weights.parts)
     state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     for prefix in weights.prefixes:
         if state and all(key.startswith(prefix) for key in state):
@@ -186,6 +188,12 @@ def to_network_keys(content: Mapping[str, object], weights: HubFile) -> State:
         convert: Callable[[State], State] = vars(importlib.import_module(module))[name]
         state = convert(state)
     return state
+
+
+def _of_parts(content: Mapping[str, object], parts: tuple[str, ...]) -> dict[str, object]:
+    """The entries of some nested dicts, each key behind the name of its dict."""
+    nested = [(part, inner) for part in parts if isinstance(inner := content.get(part), Mapping)]
+    return {f"{part}.{key}": value for part, inner in nested for key, value in inner.items()}
 
 
 def fill(network: nn.Module, state: State, weights: HubFile) -> None:

@@ -6,11 +6,12 @@ import datetime as dt
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rs_embed_core.card import Input, ModelCard, Selection
+from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.degrees import CELL_DEGREES, degree_grid
 from rs_embed_core.errors import InvalidRequest, RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square, to_lonlat
+from rs_embed_core.inputs import Input
 from rs_embed_core.notice import Notice
 from rs_embed_core.preprocessing.time import CalendarYear
 from rs_embed_core.registry import generation, get_card
@@ -167,6 +168,8 @@ def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     read = _read(ask, entry, frames)
     shared = Recipe(card, entry, selection, window, frames, read, notices, _also(ask, entry, read))
     entry.check_bands(shared.bands, card.id)
+    if ask.backend != "array":  # the caller's own pixels are as they are
+        entry.check_scale(read_scale(shared), card.id)
     return replace(shared, reach=_reach(ask, shared))
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.card import Shape
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import PrepInfo
 from rs_embed_core.errors import InvalidInput, NoImagery, RoiTooLarge
 from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.inputs import Shape
 from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, Recipe, read_scale, recipe
 from rs_embed_core.prepared import ChipInfo, Prepared
@@ -50,25 +50,37 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     valid, notices = _holes(chip, finished=shared.card.product is not None)
     layout, remarks = _layout(plan, shared, chip.grid)
     data = chip.data
-    if layout is not None:
-        snapped = (layout.rows.length, layout.columns.length)
-        if valid is not None and snapped != data.shape[-2:]:
-            data = np.where(np.isfinite(data), data, np.float32(shared.input.fill_value))  # NaN would spread
-            valid = _resample_mask(valid, snapped)
-        data = resample(data, snapped)
+    if layout is not None and (snapped := (layout.rows.length, layout.columns.length)) != data.shape[-2:]:
+        data = _resampled(data, snapped, shared.input.fill_value)
+        valid = None if valid is None else _resample_mask(valid, snapped)
     kept = _kept_tiles(plan, layout)
     chain = shared.input.chain_for(plan.selection.settings)
     params = shared.card.params(plan.selection)
     samples = []
     for index, image, mask in _cut(data, valid, layout, kept):
-        raw = Sample({"image": image}, chip.bands, mask, params, _view(plan, shared, layout, index))
+        raw = Sample(
+            {"image": image},
+            chip.bands,
+            mask,
+            params,
+            _view(plan, shared, layout, index),
+            scale_m=read_scale(shared),
+            tiled=layout is not None,
+        )
         ready = chain(raw)
         sides = _side_inputs(chip, shared, plan, _centre(plan, layout, index))
         samples.append(replace(ready, arrays={**ready.arrays, **sides}))
     info = _describe(frames, plan, shared, layout, kept)
     extra = (*frames.notices, *notices, *remarks, *samples[0].notices)
     elapsed = 1e3 * (time.perf_counter() - started)
-    return Prepared(tuple(samples), replace(info, notices=(*info.notices, *extra), prepare_ms=elapsed))
+    info = replace(
+        info,
+        notices=(*info.notices, *extra),
+        prepare_ms=elapsed,
+        extent=samples[0].extent,
+        window=samples[0].view.window,
+    )
+    return Prepared(tuple(samples), info)
 
 
 def _check_frames(count: int, shared: Recipe) -> None:
@@ -135,6 +147,16 @@ def _cut_into(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout
     return layout, ()
 
 
+def _resampled(data: NDArray[np.float32], size: tuple[int, int], fill_value: float) -> NDArray[np.float32]:
+    """The pixels at another size; a value that is made of a missing one is missing, and no other."""
+    finite = np.isfinite(data)
+    if finite.all():
+        return resample(data, size)
+    out = resample(np.where(finite, data, np.float32(fill_value)), size)  # NaN would spread
+    out[~_resample_mask(finite, size)] = np.nan
+    return out
+
+
 def _resample_mask(valid: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A pixel is there if every pixel it is made of is."""
     return resample(valid.astype(np.float32), size) >= 1 - 1e-6
@@ -182,7 +204,7 @@ def _view(plan: Plan, shared: Recipe, layout: TileLayout | None, index: int) -> 
 def _side_inputs(chip: Chip, shared: Recipe, plan: Plan, place: tuple[float, float] | None) -> dict[str, Array]:
     if not shared.input.side_inputs:
         return {}
-    scene = Scene(chip.bands, chip.frames, place, read_scale(shared), plan.selection.settings)
+    scene = Scene(chip.bands, chip.frames, place, read_scale(shared), plan.selection.settings, len(plan.fetch.frames))
     return {side.name: side(scene) for side in shared.input.side_inputs}
 
 
@@ -200,9 +222,7 @@ def _centre(plan: Plan, layout: TileLayout | None, index: int) -> tuple[float, f
     return box.minlon + across * (box.maxlon - box.minlon), box.maxlat - down * (box.maxlat - box.minlat)
 
 
-def _describe(
-    frames: Series, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]
-) -> ChipInfo:
+def _describe(frames: Series, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]) -> ChipInfo:
     chip, spec = frames.chip, plan.ask.input_prep
     chain = shared.input.chain_for(plan.selection.settings)
     prep = PrepInfo(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from rs_embed_core.chip import Acquisition
 from rs_embed_core.embedding import FrameCount, PrepInfo
-from rs_embed_core.geo import Grid
+from rs_embed_core.geo import Grid, Window
 from rs_embed_core.notice import Notice
-from rs_embed_core.sample import Sample
+from rs_embed_core.sample import Extent, Sample
 from rs_embed_core.tiling import TileLayout
 
 
@@ -21,6 +21,7 @@ class ChipInfo:
         layout: how the ROI was cut; None for one sample.
         tiles: index in ``layout`` of each sample.
         frames: of the model's time axis, as reported.
+        extent: the part of ``grid`` that the token grid covers, where the chain chose it.
     """
 
     grid: Grid
@@ -35,6 +36,8 @@ class ChipInfo:
     tiles: tuple[int, ...]
     notices: tuple[Notice, ...]
     prepare_ms: float
+    extent: Extent | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)

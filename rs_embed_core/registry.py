@@ -9,8 +9,9 @@ import pkgutil
 from functools import cache
 
 import rs_embed_core.models
-from rs_embed_core.card import Alias, Input, ModelCard, Variant
+from rs_embed_core.card import Alias, ModelCard
 from rs_embed_core.errors import JSONValue, UnknownModel
+from rs_embed_core.inputs import Input, Variant
 
 
 @cache

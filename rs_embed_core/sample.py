@@ -16,6 +16,8 @@ from rs_embed_core.tiling import TileLayout
 
 type Array = NDArray[np.generic]
 type Arrays = Mapping[str, Array]
+type Extent = tuple[float, float, float, float]
+"""Rows and columns (row0, row1, col0, col1) of an image, fractional, beyond it where it was padded."""
 type Signature = tuple[tuple[tuple[str, tuple[int, ...], str], ...], ModelConfig, tuple[str, ...]]
 
 
@@ -53,6 +55,10 @@ class Sample:
         params: fixed arguments of the network's forward (a patch size); equal within a batch.
         view: what is asked of its features.
         notices: caveats found while preparing.
+        scale_m: side of a pixel in metres, as it was asked of the provider.
+        tiled: whether it is a tile, be it the only one.
+        extent: what is left of the image that the chain was given, where a step chose it by itself; None where
+            the card's ``Shape`` says it.
     """
 
     arrays: Arrays
@@ -61,6 +67,9 @@ class Sample:
     params: ModelConfig = ()
     view: View = field(default_factory=View)
     notices: tuple[Notice, ...] = ()
+    scale_m: float = 10.0
+    tiled: bool = False
+    extent: Extent | None = None
 
     @property
     def image(self) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ class HubFile:
         revision: commit; ``main`` only where the fact sheet knows no commit (meta reports the one loaded).
         sha256: checked when known.
         wrappers: names of nested dicts to unwrap, outermost first, where present.
+        parts: names of the nested dicts that are used, for a file that is one of state dicts: a key is then that of its
+            part, a dot and its own.
         prefixes: stripped in this order, each if every key has it.
         keep: only keys below this prefix are used, without it (``visual.``).
         unused: patterns of keys in the file that the network has no use for; any other extra key is an error.
@@ -25,6 +27,7 @@ class HubFile:
     revision: str
     sha256: str | None = None
     wrappers: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     keep: str = ""
     unused: tuple[str, ...] = ()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from docs_text import BLANK, code, codes, note, table
 
-from rs_embed_core.card import Input, ModelCard, Variant
+from rs_embed_core.card import ModelCard
 from rs_embed_core.degrees import METRES_PER_DEGREE
+from rs_embed_core.inputs import Input, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.registry import get_card, list_models
 from serve_app.commands.models import counted
@@ -34,6 +35,7 @@ _FITS = {
     "crop": "the long ends of a chip that is not square are cropped",
     "native": "any shape up to this side; larger chips are scaled down",
     "whole": "any shape, filled up to whole patches",
+    "snap": "a square near whole patches is cropped or padded to them, at any size; all else is stretched",
 }
 _OTHER_BANDS = {
     "exact": "exactly these, in this order",
@@ -71,7 +73,7 @@ def readme_table() -> str:
 
 def _token_gsd(card: ModelCard, entry: Input) -> str:
     """Size of a token on the ground at the model's own scale."""
-    shape = entry.shape_for({option.name: option.default for option in card.options})
+    shape = entry.shape_for(card.defaults)
     return f"{entry.scale_m * shape.patch_size:g} m"
 
 
@@ -143,8 +145,7 @@ def _cells(entry: Input) -> str:
 
 def _input(card: ModelCard, entry: Input) -> str:
     """One modality: bands, sizes and the preprocessing chain at the card's default options."""
-    options = {option.name: option.default for option in card.options}
-    shape = entry.shape_for(options)
+    shape = entry.shape_for(card.defaults)
     patch = f"{shape.patch_size} x {shape.patch_size} pixels"
     cloud = "with any cloud" if entry.cloudy_pct is None else f"with at most {entry.cloudy_pct} % cloud"
     time = "one composite" if entry.time.at_most == 1 else f"up to {entry.time.at_most} composites"
@@ -161,7 +162,7 @@ def _input(card: ModelCard, entry: Input) -> str:
         ("side inputs", codes([side.name for side in entry.side_inputs]) or "none"),
         ("fill value of missing pixels", f"{entry.fill_value:g}"),
     ]
-    chain = "\n-> ".join(entry.chain_for(options).text.split(" -> "))
+    chain = "\n-> ".join(entry.chain_for(card.defaults).text.split(" -> "))
     return (
         f"### Input {code(entry.modality)} of {card.id}\n\n{table(facts)}\n"
         f"Preprocessing, at the default options:\n\n```text\n{chain}\n```\n\n"

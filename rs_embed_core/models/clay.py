@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Input, ModelCard, Shape, Variant
+from rs_embed_core.card import ModelCard
 from rs_embed_core.errors import UnknownOption
+from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
 from rs_embed_core.preprocessing.side_inputs import CentreOnCircles, PixelSize, Wavelengths, WeekAndHour

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Alias, Input, ModelCard, Product, Shape, Variant
+from rs_embed_core.card import Alias, ModelCard, Product
+from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.finished import PoolPixels
 from rs_embed_core.preprocessing.time import CalendarYear, FirstFrame

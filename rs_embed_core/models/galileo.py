@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Input, ModelCard, Options, Shape, Variant
+from rs_embed_core.card import ModelCard
 from rs_embed_core.chip import Period
+from rs_embed_core.inputs import Input, Options, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
@@ -29,7 +30,7 @@ _STANDARDIZE = Standardize(
     mean=tuple((band, row[0]) for band, row in _BANDS.items()),
     std=tuple((band, row[1]) for band, row in _BANDS.items()),
 )
-# (x - (mean - 2 std)) / (4 std): nasaharvest/galileo, src/data/dataset.py, Normalizer with std_multiplier 2
+# (x - (mean - 2 std)) / (4 std), no clip: nasaharvest/galileo, src/data/dataset.py, Normalizer with std_multiplier 2
 _OFFICIAL = Standardize(
     mean=tuple((band, row[0] - 2 * row[1]) for band, row in _BANDS.items()),
     std=tuple((band, 4 * row[1]) for band, row in _BANDS.items()),
@@ -44,10 +45,11 @@ _STRIDE_DAYS, _MOST_BINS, _MOST_FRAMES = 30, 12, 24
 
 
 def _chain(options: Options) -> Chain:
-    normalize = _NORMALIZATIONS[str(options["normalization"])]
+    fit = (PadToSquare(), Resize(int(options["image_size"])))
     if options["preprocessing"] == "official":
-        normalize = (_OFFICIAL,)
-    return Chain(FillMissing(0.0), Clip(0, 10_000), PadToSquare(), Resize(int(options["image_size"])), *normalize)
+        return Chain(FillMissing(0.0), *fit, _OFFICIAL)
+    normalize = _NORMALIZATIONS[str(options["normalization"])]
+    return Chain(FillMissing(0.0), Clip(0, 10_000), *fit, *normalize)
 
 
 def _shape(options: Options) -> Shape:
@@ -156,5 +158,12 @@ CARD = ModelCard(
             maximum=12,
         ),
     ),
-    notes=("By default the raw numbers 0..10000 go in, as in rs-embed; preprocessing=official scales as in training.",),
+    departs=(
+        "Values go in as rs-embed scales them, by default not at all (0..10000); preprocessing=official maps "
+        "mean +- 2 std to 0..1, as in training."
+    ),
+    notes=(
+        "By default the raw numbers 0..10000 go in, as in rs-embed; preprocessing=official scales as in training.",
+        "preprocessing=official stands in place of normalization, and clips nothing.",
+    ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rs_embed_core.card import Input, ModelCard, Options, Shape, Shapes, Variant
+from rs_embed_core.card import ModelCard
+from rs_embed_core.inputs import Input, Options, Shape, Shapes, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import ShrinkTo

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Alias, Input, ModelCard, Options, Shape, Variant
+from rs_embed_core.card import Alias, ModelCard
 from rs_embed_core.chip import Period
 from rs_embed_core.errors import UnknownOption
+from rs_embed_core.inputs import Input, Options, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.preprocessing.fit import PadToMultiple, PadToSquare, Resize

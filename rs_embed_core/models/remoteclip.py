@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Alias, Input, ModelCard, Shape, Variant
+from rs_embed_core.card import Alias, ModelCard
 from rs_embed_core.errors import UnknownOption
+from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import CentreCrop, ResizeShorterSide8Bit
 from rs_embed_core.preprocessing.time import FirstFrame

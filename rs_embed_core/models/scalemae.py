@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Alias, Input, ModelCard, Shape, Variant
+from rs_embed_core.card import Alias, ModelCard
+from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import NoteShorterSide, Resize8Bit
 from rs_embed_core.preprocessing.side_inputs import PixelSize

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rs_embed_core.card import Input, ModelCard, Options, Shape, Variant
+from rs_embed_core.card import ModelCard
+from rs_embed_core.inputs import Input, Options, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.preprocessing.fit import Resize8Bit

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from rs_embed_core.networks.blocks import Attention, FeedForward, Transformer
 from rs_embed_core.networks.features import Features
+from rs_embed_core.networks.flexi import Kept
+from rs_embed_core.networks.generated import KERNELS_KEPT, WeightGenerator
 
 _WAVE_DIM: Final = 128  # width of the weight generator
-_WEIGHT_TOKENS: Final = 128
 _KERNEL_SCALE: Final = 0.02  # factor on the generated kernel, but not on the bias
 _METADATA: Final = 8  # last channels of the position code: four of the time, four of the place
 
@@ -82,35 +83,20 @@ class _PatchEmbedding(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.fclayer = _Residual()
-        self.weight_generator = _WeightGenerator(dim, patch_size)
+        self.weight_generator = WeightGenerator(_WAVE_DIM, (dim, patch_size, patch_size), dim, stored_as="encoder")
+        self._kept = Kept(KERNELS_KEPT)
 
     def forward(self, image: Tensor, waves: Tensor) -> Tensor:
         """``[B, D, h, w]`` embedded patches of ``[B, C, H, W]`` images; wavelengths ``[C]``."""
-        # Without autocast: the kernel costs next to nothing and every pixel passes through it.
-        with torch.autocast(image.device.type, enabled=False):
-            code = self.fclayer(_encode(waves).to(self.fclayer.l1.weight))  # [C, 128]
-            weight, bias = self.weight_generator(code)
-        return F.conv2d(image, (weight * _KERNEL_SCALE).to(image), bias.to(image), stride=self.patch_size)
 
+        def generate() -> tuple[Tensor, Tensor]:
+            # Without autocast: the kernel costs next to nothing and every pixel passes through it.
+            with torch.autocast(image.device.type, enabled=False):
+                kernel, bias = self.weight_generator(self.fclayer(_encode(waves).to(self.fclayer.l1.weight)))
+                return (kernel.transpose(0, 1) * _KERNEL_SCALE).contiguous(), bias
 
-class _WeightGenerator(nn.Module):
-    """A one-layer transformer from encoded wavelengths to a kernel and a bias."""
-
-    def __init__(self, dim: int, patch_size: int) -> None:
-        super().__init__()
-        self._shape = (dim, patch_size, patch_size)
-        self.weight_tokens = nn.Parameter(torch.zeros(_WEIGHT_TOKENS, _WAVE_DIM))
-        self.bias_token = nn.Parameter(torch.zeros(1, _WAVE_DIM))
-        layer = nn.TransformerEncoderLayer(_WAVE_DIM, nhead=4, dim_feedforward=2048, dropout=0, activation="gelu")
-        self.encoder = nn.TransformerEncoder(layer, num_layers=1, enable_nested_tensor=False)
-        self.fc_weight = nn.Linear(_WAVE_DIM, dim * patch_size * patch_size)
-        self.fc_bias = nn.Linear(_WAVE_DIM, dim)
-
-    def forward(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Kernel ``[D, C, p, p]`` and bias ``[D]`` for encoded wavelengths ``[C, 128]``."""
-        tokens = self.encoder(torch.cat([self.weight_tokens, code, self.bias_token]))
-        kernel = self.fc_weight(tokens[_WEIGHT_TOKENS:-1] + code)
-        return kernel.view(-1, *self._shape).transpose(0, 1), self.fc_bias(tokens[-1])
+        kernel, bias = self._kept.get(tuple(waves.tolist()), list(self.parameters()), generate)
+        return F.conv2d(image, kernel.to(image.dtype), bias.to(image.dtype), stride=self.patch_size)
 
 
 class _Residual(nn.Module):

@@ -16,9 +16,11 @@ class Features(NamedTuple):
         pooled_max: ``[B, E]`` answer to ``pooling="max"``, or None: the maximum over the cells.
         grid_max: ``[B, D, h, w]`` cells for ``pooling="max"`` where a series is reduced over time first, or None:
             ``grid``.
+        cells: ``[B, E, h, w]`` what the vector of a part of the image is pooled from, or None: ``grid``.
     """
 
     grid: Tensor
     pooled_mean: Tensor | None = None
     pooled_max: Tensor | None = None
     grid_max: Tensor | None = None
+    cells: Tensor | None = None

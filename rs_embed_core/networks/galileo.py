@@ -8,7 +8,6 @@ part in the forward: the published network masks the other tokens out of the seq
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Final
 
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rs_embed_core.networks.features import Features
+from rs_embed_core.networks.flexi import Kept, resize_kernel
+from rs_embed_core.networks.series import Attention, Block, place_code, sines
 
 # Channel groups and their channel counts, in the order of the rows of the channel embeddings. Source: shapes
 # in data/models/nano/encoder.pt at nasaharvest/galileo commit 0f0b5b95ac81acef4b74cf4686dc877202f4541b.
@@ -38,17 +39,6 @@ _S2_CHANNELS: Final = sum(_SPACE_TIME_GROUPS[name] for name in _S2_GROUPS)
 _FIRST_S2_ROW: Final = tuple(_SPACE_TIME_GROUPS).index(_S2_GROUPS[0])
 
 _MONTHS: Final = 12
-_MLP_RATIO: Final = 4  # the same in config.json of all three published sizes
-
-
-def _sinusoid(positions: Tensor, width: int) -> Tensor:
-    """Galileo's sine code of ``positions``: ``[n] -> [n, width]``, all sines before all cosines.
-
-    The exponent is ``k / (2 * width)``, not the usual ``2 * k / width``: the published tables were made so.
-    """
-    order = torch.arange(width // 2, device=positions.device, dtype=torch.float32)
-    angle = positions.float()[:, None] * torch.pow(10_000.0, -order / (2 * width))
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
 def _month_table(width: int) -> Tensor:
@@ -57,29 +47,13 @@ def _month_table(width: int) -> Tensor:
     return torch.cat([angle.sin().expand(-1, width // 2), angle.cos().expand(-1, width // 2)], dim=-1)
 
 
-@lru_cache(maxsize=16)
-def _kernel_resize(old: int, new: int, device: torch.device) -> Tensor:
-    """The matrix ``[old * old, new * new]`` that takes a flat patch kernel of size ``old`` to size ``new``.
-
-    It is the transposed pseudo-inverse of the bicubic, antialiased image resize (FlexiViT's PI-resize,
-    arXiv:2212.08013): a resized image then meets a kernel that answers as the original one did. It depends on
-    no weight, so one copy serves every model in the process. Float64, as a pseudo-inverse loses digits.
-    """
-    # A tensor made in inference mode could never be used in training again, and this one outlives the call.
-    with torch.inference_mode(mode=False), torch.no_grad():
-        units = torch.eye(old * old, dtype=torch.float64, device="cpu").view(old * old, 1, old, old)
-        resized = functional.interpolate(units, size=(new, new), mode="bicubic", align_corners=False, antialias=True)
-        inverse: Tensor = torch.linalg.pinv(resized.view(old * old, new * new))  # [new * new, old * old]
-        return inverse.T.to(device=device, dtype=torch.float32).contiguous()
-
-
 class _PatchEmbedding(nn.Module):
     """Projection of square patches, for any patch size: the kernel is resized to it."""
 
     def __init__(self, channels: int, dim: int, size: int) -> None:
         super().__init__()
-        self.size = size
         self.proj = nn.Conv2d(channels, dim, kernel_size=size, stride=size)
+        self._kept = Kept(2)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Tokens ``[..., D]`` of ``patches [..., C, p, p]``.
@@ -87,63 +61,9 @@ class _PatchEmbedding(nn.Module):
         A convolution whose stride is its kernel size is a matrix product over cut patches. Written as one, it
         stays in full float32 on GPUs, where torch lets convolutions, but not matrix products, use TF32.
         """
-        kernel = self.proj.weight.flatten(2)  # [D, C, size * size]
-        patch_size = patches.shape[-1]
-        if patch_size != self.size:
-            kernel = kernel @ _kernel_resize(self.size, patch_size, kernel.device).to(kernel.dtype)
+        weight, size = self.proj.weight, patches.shape[-1]  # [D, C, s, s]
+        kernel = self._kept.get(size, [weight], lambda: resize_kernel(weight, size))
         return functional.linear(patches.flatten(-3), kernel.flatten(1), self.proj.bias)
-
-
-class _Attention(nn.Module):
-    """Multi-head self-attention with separate query, key and value projections."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        query, key, value = (
-            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v)
-        )  # each [B, heads, N, D / heads]
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
-        return projected
-
-
-class _Mlp(nn.Module):
-    """Two linear layers around an exact GELU."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
-        self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        projected: Tensor = self.fc2(functional.gelu(self.fc1(tokens)))
-        return projected
-
-
-class _Block(nn.Module):
-    """Pre-norm transformer block, without the drop path of training, which has no entry in the checkpoint."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = _Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = _Mlp(dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``[B, N, D] -> [B, N, D]``."""
-        tokens = tokens + self.attn(self.norm1(tokens))
-        summed: Tensor = tokens + self.mlp(self.norm2(tokens))
-        return summed
 
 
 class GalileoEncoder(nn.Module):
@@ -180,11 +100,11 @@ class GalileoEncoder(nn.Module):
         # Fixed tables, yet entries of the checkpoint. Computed on the CPU whatever the default device is: on
         # "meta", where a loader may build, the first arithmetic makes torch import its compiler (7 s).
         slots = torch.arange(max_frames, device="cpu")
-        self.pos_embed = nn.Parameter(_sinusoid(slots, quarter), requires_grad=False)
+        self.pos_embed = nn.Parameter(sines(slots, quarter), requires_grad=False)
         table = _month_table(quarter)
         self.month_embed = nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]  # torch's gap
 
-        self.blocks = nn.ModuleList(_Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, Attention(dim, heads)) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor, months: Tensor, *, patch_size: int = 8, exit_norm: bool = True) -> Features:
@@ -245,7 +165,7 @@ class GalileoEncoder(nn.Module):
         """What is added to the tokens, ``[B, h, w, T, 5, D]``: quarters for channel, slot, month, place."""
         batch, frames = months.shape
         channel = self.s_t_channel_embed[_FIRST_S2_ROW : _FIRST_S2_ROW + len(_S2_GROUPS)]
-        place = self._place(grid_size, patch_size)
+        place = place_code((grid_size[0], grid_size[1]), patch_size, channel.shape[1], channel.device).to(channel.dtype)
         quarters = (
             channel[None, None, None, None],
             self.pos_embed[None, None, None, :frames, None],
@@ -254,16 +174,6 @@ class GalileoEncoder(nn.Module):
         )
         shape = (batch, *grid_size, frames, len(_S2_GROUPS), -1)
         return torch.cat([quarter.expand(shape) for quarter in quarters], dim=-1)
-
-    def _place(self, grid_size: torch.Size, patch_size: int) -> Tensor:
-        """Code of each patch's pixel offset, ``[h, w, D / 4]``, column before row."""
-        half = self.pos_embed.shape[1] // 2
-        rows, columns = (
-            _sinusoid(torch.arange(count, device=self.pos_embed.device) * patch_size, half) for count in grid_size
-        )
-        height, width = grid_size
-        place = torch.cat([columns[None].expand(height, -1, -1), rows[:, None].expand(-1, width, -1)], dim=-1)
-        return place.to(self.pos_embed.dtype)
 
 
 def build(*, dim: int, depth: int, heads: int, max_frames: int = 24, max_patch_size: int = 8) -> GalileoEncoder:

@@ -54,11 +54,14 @@ def build(
     )
 
 
-def blocks(*, dim: int, depth: int, heads: int, eps: float) -> nn.Sequential:
-    """``depth`` pre-norm blocks (MLP of 4 D, biased projections, exact GELU), to be stored as ``blocks``."""
-    norm = partial(nn.LayerNorm, eps=eps)
+def blocks(*, dim: int, depth: int, heads: int, eps: float, layer_scale: bool = False) -> nn.Sequential:
+    """``depth`` pre-norm blocks (MLP of 4 D, biased projections, exact GELU), to be stored as ``blocks``.
+
+    ``layer_scale`` multiplies what a block adds by a learned gain per channel, as DINOv2 does.
+    """
+    norm, start = partial(nn.LayerNorm, eps=eps), 1.0 if layer_scale else None
     return nn.Sequential(
-        *(Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))  # type: ignore[arg-type]  # timm's gap
+        *(Block(dim, heads, qkv_bias=True, norm_layer=norm, init_values=start) for _ in range(depth))  # type: ignore[arg-type]  # timm's gap
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rs_embed_core.errors import RoiTooLarge
 from rs_embed_core.preprocessing.shape import (
     KernelName,
     centre_crop,
@@ -24,6 +25,41 @@ class PadToSquare:
         """The square sample."""
         height, width = sample.image.shape[-2:]
         return sample if height == width else sample.with_image(pad_to_square(sample.image)[0])
+
+
+@dataclass(frozen=True)
+class PadToSquareAndBack:
+    """Pad a rectangle to a square as ``PadToSquare``; of the cells those that the rectangle touches leave the device.
+
+    An ROI's window inside a square that was fetched stays what it is.
+    """
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The square sample."""
+        height, width = sample.image.shape[-2:]
+        if height == width:
+            return sample
+        image, (top, left) = pad_to_square(sample.image)
+        padded, view = sample.with_image(image), sample.view
+        if view.window is not None or view.tile is not None:
+            return padded
+        side = image.shape[-1]
+        window = (top / side, (top + height) / side, left / side, (left + width) / side)
+        return replace(padded, view=replace(view, head=False, window=window))
+
+
+@dataclass(frozen=True)
+class CropToSquare:
+    """Cut the long ends of a rectangle off, the centre square stays; an odd pixel goes at the bottom or the right."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The square sample."""
+        height, width = sample.image.shape[-2:]
+        if height == width:
+            return sample
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return sample.with_image(sample.image[..., top : top + side, left : left + side])
 
 
 @dataclass(frozen=True)
@@ -62,6 +98,26 @@ class Resize:
             cubic_a=self.cubic_a,
         )
         return sample.with_image(image)
+
+
+@dataclass(frozen=True)
+class RefuseLarger:
+    """Refuse an image with a side of more than ``size`` pixels, for a network that takes every pixel as it is."""
+
+    size: int
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The same sample.
+
+        Raises:
+            RoiTooLarge: more pixels than that.
+        """
+        height, width = sample.image.shape[-2:]
+        if max(height, width) > self.size:
+            msg = f"the ROI has {height} x {width} pixels, and this model does not shrink them."
+            hint = f"At most {self.size} a side; ask for input_prep tile, a smaller ROI or a larger scale_m."
+            raise RoiTooLarge(msg, hint=hint, context={"height": height, "width": width, "limit": self.size})
+        return sample
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stage prepare: steps for radar backscatter, which comes in linear power."""
+"""Stage prepare: steps for radar backscatter, which comes in linear power or in decibels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,36 @@ class RejectDecibels:
         Raises:
             InvalidInput: more than half of the values that are finite and not 0 (often a fill) are negative.
         """
-        values = sample.image[np.isfinite(sample.image) & (sample.image != 0)]
-        negative = int(np.count_nonzero(values < 0))
-        if 2 * negative > values.size:
-            msg = f"{negative} of {values.size} Sentinel-1 values are negative: they look like decibels."
+        negative, count = _signs(sample)
+        if 2 * negative > count:
+            msg = f"{negative} of {count} Sentinel-1 values are negative: they look like decibels."
             hint = "Give linear power (COPERNICUS/S1_GRD_FLOAT), or 10 ** (dB / 10)."
             raise InvalidInput(msg, hint=hint)
         return sample
+
+
+@dataclass(frozen=True)
+class ToDecibels:
+    """Backscatter in linear power to dB, ``10 log10(max(x, floor))``.
+
+    Values of which more than half are negative (of those that are finite and not 0) are in dB, and stay: which of the
+    two a caller's pixels or ``sensor`` hold is not known here, and power is never negative.
+    """
+
+    floor: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample in dB; NaN stays."""
+        negative, count = _signs(sample)
+        if 2 * negative > count:
+            return sample
+        return sample.with_image(np.float32(10) * np.log10(np.maximum(sample.image, np.float32(self.floor))))
+
+
+def _signs(sample: Sample) -> tuple[int, int]:
+    """How many values are negative, and how many there are, of those that are finite and not 0 (often a fill)."""
+    values = sample.image[np.isfinite(sample.image) & (sample.image != 0)]
+    return int(np.count_nonzero(values < 0)), values.size
 
 
 @dataclass(frozen=True)

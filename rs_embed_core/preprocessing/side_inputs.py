@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +15,9 @@ from rs_embed_core.errors import InvalidInput
 from rs_embed_core.sample import Array
 from rs_embed_core.specs.request import OptionValue
 
+_UNIX_DAY = dt.date(1970, 1, 1)
+_NANOMETRES = re.compile(r"([1-9]\d*(?:\.\d+)?)nm")
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -21,6 +26,7 @@ class Scene:
     Attributes:
         place: longitude and latitude of the centre in degrees; None where the pixels are nowhere.
         scale_m: pixel size asked of the provider, in metres.
+        asked: how many frames were asked of the provider; those without imagery may have been left out since.
     """
 
     bands: tuple[str, ...]
@@ -28,6 +34,7 @@ class Scene:
     place: tuple[float, float] | None
     scale_m: float
     options: Mapping[str, OptionValue]
+    asked: int = 1
 
     @property
     def latlon(self) -> tuple[float, float]:
@@ -64,10 +71,17 @@ def _by_band[N](table: Mapping[str, N], bands: tuple[str, ...], what: str) -> li
 
 @dataclass(frozen=True)
 class Wavelengths:
-    """Central wavelengths of the bands in micrometres: float32 ``[C]``."""
+    """Central wavelengths of the bands, or another number of the kind, in the table's unit: float32 ``[C]``.
+
+    Attributes:
+        what: the kind of number, for messages.
+        nanometres: the unit; a band that is not in the table may be called by its wavelength, as ``665nm``.
+    """
 
     name: str
     table: tuple[tuple[str, float], ...]
+    what: str = "wavelength"
+    nanometres: bool = False
 
     def __call__(self, scene: Scene) -> Array:
         """The wavelengths in band order.
@@ -75,7 +89,19 @@ class Wavelengths:
         Raises:
             InvalidInput: a band that the table does not have.
         """
-        return np.array(_by_band(dict(self.table), scene.bands, "wavelength"), np.float32)
+        return self.of(scene.bands)
+
+    def of(self, bands: tuple[str, ...]) -> Array:
+        """The wavelengths of some bands.
+
+        Raises:
+            InvalidInput: a band that the table does not have.
+        """
+        table = dict(self.table)
+        if self.nanometres:
+            spelled = {band: _NANOMETRES.fullmatch(band) for band in bands if band not in table}
+            table |= {band: float(match[1]) for band, match in spelled.items() if match}
+        return np.array(_by_band(table, bands, self.what), np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,22 @@ class Months:
 
 
 @dataclass(frozen=True)
+class Timestamps:
+    """Day (from 1), month (from 0) and year of each frame: int64 ``[T, 3]``.
+
+    Those of its start in a series (``temporal_mode`` multi, or several frames were asked for), else of its middle.
+    """
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The dates in frame order."""
+        series = scene.options.get("temporal_mode") == "multi" or max(scene.asked, len(scene.frames)) > 1
+        days = [frame.start if series else frame.middle for frame in scene.frames]
+        return np.array([(day.day, day.month - 1, day.year) for day in days], np.int64)
+
+
+@dataclass(frozen=True)
 class YearAndDay:
     """Year and day of the year (from 1) of the middle of each frame: float32 ``[T, 2]``."""
 
@@ -121,6 +163,17 @@ class YearAndDay:
 
 
 @dataclass(frozen=True)
+class DayOfYear:
+    """Day of the year of the middle of each frame, from 0: int64 ``[T]``; the last of a leap year counts as 364."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The days in frame order."""
+        return np.array([min(frame.middle.timetuple().tm_yday, 365) - 1 for frame in scene.frames], np.int64)
+
+
+@dataclass(frozen=True)
 class CentreLatLon:
     """Latitude and longitude of the centre in degrees, in this order: float32 ``[2]``."""
 
@@ -129,6 +182,17 @@ class CentreLatLon:
     def __call__(self, scene: Scene) -> Array:
         """The place."""
         return np.array(scene.latlon, np.float32)
+
+
+@dataclass(frozen=True)
+class CentreLonLat:
+    """Longitude and latitude of the centre in degrees: float32 ``[2]``; NaN where the pixels are nowhere."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The place."""
+        return np.array(scene.place or (np.nan, np.nan), np.float32)
 
 
 @dataclass(frozen=True)
@@ -160,6 +224,34 @@ class WeekAndHour:
 
 
 @dataclass(frozen=True)
+class DayNumber:
+    """Days from 1970-01-01 to the middle of the first frame: float32, a single number."""
+
+    name: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The day."""
+        return np.array((scene.frames[0].middle - _UNIX_DAY).days, np.float32)
+
+
+@dataclass(frozen=True)
+class PatchArea:
+    """Area of one patch in km2 at the pixel size that was asked of the provider: float32, a single number.
+
+    Attributes:
+        option: the option that holds the side of a patch in pixels.
+    """
+
+    name: str
+    option: str
+
+    def __call__(self, scene: Scene) -> Array:
+        """The area."""
+        side_km = float(scene.options[self.option]) * scene.scale_m / 1000
+        return np.array(side_km**2, np.float32)
+
+
+@dataclass(frozen=True)
 class PixelSize:
     """Size of a pixel in metres, as asked of the provider: float32, a single number."""
 
@@ -168,3 +260,25 @@ class PixelSize:
     def __call__(self, scene: Scene) -> Array:
         """The size."""
         return np.array(scene.scale_m, np.float32)
+
+
+@dataclass(frozen=True)
+class PixelOffsets:
+    """Where the pixels of a patch lie along its side, in metres from the first: float32 ``[p]``.
+
+    A patch is as long as a pixel that was asked of the provider. The length of the array is how the network learns
+    that a patch has p pixels, and why samples of another scale are in another batch.
+
+    Attributes:
+        pixel_m: size of a pixel after resizing, whatever the provider's is.
+        sides: the p that the network takes; the one nearest to the pixel asked for is taken.
+    """
+
+    name: str
+    pixel_m: float
+    sides: tuple[int, ...]
+
+    def __call__(self, scene: Scene) -> Array:
+        """The offsets."""
+        side = min(self.sides, key=lambda pixels: abs(pixels * self.pixel_m - scene.scale_m))
+        return np.arange(side, dtype=np.float32) * np.float32(self.pixel_m)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from rs_embed_core.chip import Period
+from rs_embed_core.notice import Notice
 from rs_embed_core.sample import Sample
 from rs_embed_core.specs.request import OptionValue
 
@@ -90,3 +93,19 @@ class FirstFrame:
     def __call__(self, sample: Sample) -> Sample:
         """The sample with ``image`` as ``[C, H, W]``."""
         return sample.with_image(sample.image[0])
+
+
+@dataclass(frozen=True)
+class RepeatSingle:
+    """Repeat the frame of a series of one, ``[1, C, H, W]`` to ``[count, C, H, W]``; longer ones stay as they are."""
+
+    count: int
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The series; repeating is worth a word."""
+        image = sample.image
+        if len(image) != 1:
+            return sample
+        text = f"One frame was given; it stands for all {self.count} of the series."
+        repeated = sample.with_image(np.broadcast_to(image, (self.count, *image.shape[1:])).copy())
+        return replace(repeated, notices=(*sample.notices, Notice("single_frame", text)))

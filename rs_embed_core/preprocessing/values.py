@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.errors import InvalidInput
+from rs_embed_core.preprocessing.chain import Step
 from rs_embed_core.sample import Sample
 
 type Statistics = tuple[tuple[str, float], ...]
@@ -30,6 +31,62 @@ class FillMissing:
 
 
 @dataclass(frozen=True)
+class MaskMissing:
+    """Say where values are missing, for a network that does without them, and give them a value meanwhile.
+
+    Attributes:
+        name: the argument of the network's forward: bool ``[T, C, H, W]``, True for a missing value; there is none
+            where every value is there.
+    """
+
+    name: str
+    value: float = 0.0
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample without holes, and with one more array if it had any."""
+        if sample.valid is None:
+            return sample
+        missing = ~sample.valid[:, None] | ~np.isfinite(sample.image)
+        filled = replace(sample.with_image(np.where(missing, np.float32(self.value), sample.image)), valid=None)
+        return replace(filled, arrays={**filled.arrays, self.name: missing}) if missing.any() else filled
+
+
+@dataclass(frozen=True)
+class FillNaN:
+    """Give NaN a value; infinities stay.
+
+    Attributes:
+        only_series: single frames are left as they are.
+    """
+
+    value: float
+    only_series: bool = False
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample without NaN."""
+        missing = np.isnan(sample.image)
+        if (self.only_series and len(sample.image) == 1) or not missing.any():
+            return sample
+        return sample.with_image(np.where(missing, np.float32(self.value), sample.image))
+
+
+@dataclass(frozen=True)
+class ReplaceNonFinite:
+    """Give NaN and both infinities values of their own; a pixel that is missing keeps what the provider filled in."""
+
+    nan: float
+    above: float
+    below: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with every value finite."""
+        image = sample.image
+        if not np.isfinite(image).all():
+            image = np.nan_to_num(image, nan=self.nan, posinf=self.above, neginf=self.below)
+        return replace(sample.with_image(image), valid=None)
+
+
+@dataclass(frozen=True)
 class Clip:
     """Clip to ``[low, high]``."""
 
@@ -39,6 +96,20 @@ class Clip:
     def __call__(self, sample: Sample) -> Sample:
         """The clipped sample."""
         return sample.with_image(np.clip(sample.image, np.float32(self.low), np.float32(self.high)))
+
+
+@dataclass(frozen=True)
+class UnlessWithin:
+    """Another step, unless every value lies in ``[low, high]`` already."""
+
+    low: float
+    high: float
+    step: Step
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The changed sample, or the same."""
+        within = sample.image.min() >= self.low and sample.image.max() <= self.high
+        return sample if within else self.step(sample)
 
 
 @dataclass(frozen=True)
@@ -98,6 +169,43 @@ def _columns(
 
 
 @dataclass(frozen=True)
+class StandardizeFrames:
+    """Per frame and band, ``(x - mean) / std`` of the pixels that are there; 0 where all of them are alike."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The standardised sample; what is missing stays so."""
+        mean, std = _frame_statistics(sample)
+        return sample.with_image((sample.image - mean) / np.where(std > 0, std, np.float32(1)))
+
+
+@dataclass(frozen=True)
+class StretchDeviations:
+    """Per frame and band, ``mean -+ count * std`` of the pixels that are there to 0..1; 0.5 where all are alike.
+
+    The std is that of a sample, with n - 1.
+    """
+
+    count: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The stretched sample; what is missing stays so."""
+        mean, std = _frame_statistics(sample, ddof=1)
+        span = np.where(std > 0, np.float32(2 * self.count) * std, np.float32(1))
+        return sample.with_image((sample.image - mean) / span + np.float32(0.5))
+
+
+def _frame_statistics(sample: Sample, *, ddof: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and std ``[T, C, 1, 1]`` of the pixels that are there."""
+    image, axes = sample.image, (-2, -1)
+    there = np.isfinite(image) if sample.valid is None else sample.valid[:, None] & np.isfinite(image)
+    count = there.sum(axes, keepdims=True)
+    mean = np.where(there, image, 0).sum(axes, np.float64, keepdims=True) / np.maximum(count, 1)
+    square = np.where(there, image - mean, 0) ** 2
+    std = np.sqrt(square.sum(axes, np.float64, keepdims=True) / np.maximum(count - ddof, 1))
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class RejectNormalized:
     """Refuse pixels that look like reflectances or already normalised values instead of sensor numbers."""
 
@@ -114,6 +222,20 @@ class RejectNormalized:
             msg = f"pixels lie in [{low:g}, {high:g}]: they look already normalised (or are all empty)."
             raise InvalidInput(msg, hint="Give raw sensor values, such as Sentinel-2 numbers in 0..10000.")
         return sample
+
+
+@dataclass(frozen=True)
+class StandardizeSeries:
+    """Per band, ``(x - mean) / max(std, floor)`` over all frames and pixels together."""
+
+    floor: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The standardised sample."""
+        axes = (-4, -2, -1)
+        mean = sample.image.mean(axes, np.float64, keepdims=True)
+        std = np.maximum(sample.image.std(axes, np.float64, keepdims=True), self.floor)
+        return sample.with_image(((sample.image - mean) / std).astype(np.float32))
 
 
 @dataclass(frozen=True)

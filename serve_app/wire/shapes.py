@@ -22,8 +22,8 @@ def is_uniform(job: Job) -> bool:
         return False
     try:
         card, _ = get_card(job.ask.model)
-        options = {option.name: option.default for option in card.options} | dict(job.ask.model_config)
-        return all(entry.shape_for(options).fit not in ("native", "whole") for entry in card.inputs)
+        options = card.defaults | dict(job.ask.model_config)
+        return all(entry.shape_for(options).fit not in ("native", "whole", "snap") for entry in card.inputs)
     except (UnknownModel, TypeError, ValueError):  # or options that the router will refuse
         return False
 

@@ -49,8 +49,9 @@ _IS_TYPE = {
 
 
 def _settings(card: ModelCard) -> Iterator[dict[str, OptionValue]]:
-    """The defaults, and every option by itself at each of its choices or limits."""
+    """The defaults, every variant, and every option by itself at each of its choices or limits."""
     yield {}
+    yield from ({"variant": variant} for variant in card.variants)
     for option in card.options:
         limits = (option.minimum, option.maximum)
         values = option.choices or [type(option.default)(limit) for limit in limits if limit is not None]
@@ -58,11 +59,21 @@ def _settings(card: ModelCard) -> Iterator[dict[str, OptionValue]]:
             yield {option.name: value}
 
 
+def _small(card: ModelCard) -> dict[str, OptionValue]:
+    """The smallest image from 32 pixels on, where the side is free: a long sequence tells no more than a short one."""
+    for option in card.options:
+        if option.name == "image_size" and option.minimum is not None:
+            step = int(option.multiple_of or 1)
+            return {"image_size": -(-max(32, int(option.minimum)) // step) * step}
+    return {}
+
+
 def _asks() -> Iterator[object]:
     for card in NETWORKS:
-        for variant in card.variants:
-            for entry in card.inputs:
-                ask = Ask(card.id, model_config=(("variant", variant),), modality=entry.modality)
+        for entry in card.inputs:
+            for variant in card.variants_of(entry.modality):
+                config = model_config_from({"variant": variant, **_small(card)})
+                ask = Ask(card.id, model_config=config, modality=entry.modality)
                 yield pytest.param(ask, id=f"{card.id}-{variant}-{entry.modality}")
 
 
@@ -75,6 +86,7 @@ def test_a_card_describes_itself_as_json(card):
     assert json.loads(json.dumps(page)) == page
     assert page["id"] == card.id
     assert page["default_variant"] in page["variants"]
+    assert all(card.default_variant in card.variants_of(entry.modality) for entry in card.inputs)
     assert all(entry["preprocessing"] for entry in page["inputs"])
     for text in (card.title, card.summary, card.licence_code, card.licence_weights, *card.notes):
         assert text.strip()
@@ -172,7 +184,7 @@ def test_an_alias_stands_for_what_it_says():
 @every_card
 def test_a_chain_is_a_readable_value(card):
     for setting in _settings(card):
-        options = dict(card.select(Ask(card.id, model_config=model_config_from(setting))).options)
+        options = card.select(Ask(card.id, model_config=model_config_from(setting))).settings
         for entry in card.inputs:
             chain = entry.chain_for(options)
             assert chain.text == " -> ".join(map(repr, chain.steps))
@@ -184,7 +196,7 @@ def test_a_chain_is_a_readable_value(card):
 
 @every_card
 def test_bands_and_statistics_belong_together(card):
-    options = {option.name: option.default for option in card.options}
+    options = card.defaults
     for entry in card.inputs:
         assert len(set(entry.bands)) == len(entry.bands) > 0
         entry.check_bands(entry.bands, card.id)
@@ -267,7 +279,7 @@ def test_an_example_warms_the_network_up(ask):
     grid, pooled = _shapes_of(network.eval(), batch)
     assert (pooled or grid)[1] == variant.dim
     if selection.variant == card.default_variant:
-        shape = card.input(selection.modality).shape_for(dict(selection.options))
+        shape = card.input(selection.modality).shape_for(selection.settings)
         assert grid[2:] == (shape.image_size // shape.patch_size,) * 2
 
 

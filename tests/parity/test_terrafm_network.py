@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rs_embed_core.card import Input, Selection
+from rs_embed_core.card import Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.errors import CheckpointError, InvalidInput
+from rs_embed_core.inputs import Input
 from rs_embed_core.models.terrafm import CARD
 from rs_embed_core.networks.features import Features
 from rs_embed_core.networks.terrafm import TerraFM, build

@@ -20,7 +20,13 @@ SUMMER = TemporalSpec.range("2022-06-01", "2022-09-01")
 POINT = PointBuffer(8.5, 47.3, 320)
 BOX = BBox(8.5, 47.3, 8.512, 47.304)
 NETWORKS = [model for model in list_models() if get_card(model)[0].product is None]
-OTHERS = {("satmaepp", "s2_10b"): "tiny_s2_10b_resize", ("terrafm", "s1"): "tiny_s1"}
+OTHERS = {
+    ("croma", "s1"): "tiny_s1",
+    ("croma", "joint"): "tiny_joint",
+    ("satmaepp", "s2_10b"): "tiny_s2_10b_resize",
+    ("ssl4eo", "s1"): "tiny_s1_resnet50",
+    ("terrafm", "s1"): "tiny_s1",
+}
 
 
 def _params() -> Iterator[object]:

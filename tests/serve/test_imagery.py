@@ -107,8 +107,12 @@ def test_a_chip_is_read_once_for_several_models(client: EmbeddingClient, earth_e
 def test_models_over_the_same_places_share_every_read(
     client: EmbeddingClient, handle: EmbeddingClient, elsewhere: Library, earth_engine: Emulator
 ) -> None:
-    """mosaiks, dofa and remoteclip need other bands of the same composite."""
-    models = ("mosaiks", "dofa", "remoteclip")
+    """They need different bands of the same composite."""
+    models = {
+        "rcf": {"model": "mosaiks"},
+        "dofa": {"model": "dofa"},
+        "one": {"model": "galileo", "model_config": SMALL},
+    }
     for user, north in ((client, 46.5), (handle, 46.7)):
         spatials = [PointBuffer(9.3 + 0.05 * i, north, 160) for i in range(6)]
         earth_engine.reset()
@@ -118,10 +122,11 @@ def test_models_over_the_same_places_share_every_read(
         assert sorted((name, item.index) for name, item in found) == sorted(
             (name, index) for name in models for index in range(len(spatials))
         )
-        for name, item in found[:4]:
+        for name, how in models.items():
+            item = next(item for who, item in found if who == name)
             assert item.embedding is not None
             place = spatials[item.index]
-            assert_same(item.embedding, elsewhere.embed(name, spatial=place, temporal=SUMMER, backend="gee"))
+            assert_same(item.embedding, elsewhere.embed(**how, spatial=place, temporal=SUMMER, backend="gee"))
 
 
 def test_the_quota_holds_for_all_fetch_actors_together(client: EmbeddingClient, earth_engine: Emulator) -> None:

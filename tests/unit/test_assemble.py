@@ -20,10 +20,11 @@ from rs_embed_core import (
     get_embedding_from_data,
     register_provider,
 )
-from rs_embed_core.card import Shape
+from rs_embed_core.inputs import Shape
 from rs_embed_core.plan import plan
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import CentreCrop, Resize
+from rs_embed_core.preprocessing.snap import SnapToPatches, StretchUnsnapped
 from rs_embed_core.preprocessing.time import FirstFrame
 from rs_embed_core.preprocessing.values import FillMissing
 from rs_embed_core.providers.array import ArrayProvider
@@ -33,6 +34,11 @@ from tests.unit.small_cards import PATCH, SIDE, averages_card, registered
 TRANSFORM = (10.0, 0.0, 600_000.0, 0.0, -20.0, 5_300_000.0)
 RECTANGLE = BBox(0, 0, 0.0115, 0.006)  # 128 by 67 pixels of 10 m, in a square of 129
 SUMMER = TemporalSpec.range("2022-06-01", "2022-09-01")
+SNAP = SnapToPatches((10 * PATCH,), "crop", 0.0, tolerance_px=8, largest_px=384, most_tokens=3000)
+SNAPPING = (
+    Shape(SIDE, PATCH, "snap"),
+    Chain(FillMissing(0.0), SNAP, StretchUnsnapped(SIDE), FirstFrame()),
+)
 TILE = InputPrepSpec.tile()
 
 
@@ -102,6 +108,9 @@ def test_the_padding_of_a_rectangle_has_its_place_too():
         (Shape(SIDE, PATCH, "stretch"), Chain(FillMissing(0.0), Resize(SIDE), FirstFrame()), (80, 160), (8, 8)),
         (Shape(SIDE, PATCH, "crop"), Chain(FillMissing(0.0), CentreCrop(SIDE), FirstFrame()), (64, 90), (8, 8)),
         (Shape(SIDE, PATCH, "native"), Chain(FillMissing(0.0), FirstFrame()), (40, 72), (5, 9)),
+        (*SNAPPING, (84, 90), (10, 10)),  # 84 of 90 columns, of which 80
+        (*SNAPPING, (91, 91), (11, 11)),
+        (*SNAPPING, (80, 160), (8, 8)),  # too far from square: stretched
     ],
 )
 def test_every_way_to_fit_a_rectangle_is_georeferenced(shape, chain, size, cells):
@@ -109,6 +118,37 @@ def test_every_way_to_fit_a_rectangle_is_georeferenced(shape, chain, size, cells
         ours = own_field(*size)
     assert ours.data.shape == (2, *cells)
     assert_in_place(ours)
+
+
+def test_the_padding_of_a_snapped_square_has_its_place_too():
+    with registered(averages_card(*SNAPPING)):
+        ours = own_field(78, 83)  # columns 2 to 80, then one more row and column on every side
+    assert ours.data.shape == (2, 10, 10)
+    assert_in_place(ours, slice(1, -1), slice(1, -1))
+    assert ours.meta["transform"] == [80, 0, 600_000 + 10, 0, -160, 5_300_000 + 20]
+
+
+def test_tiles_are_not_snapped():
+    with registered(averages_card(*SNAPPING)):
+        alone, many = own_field(60, 60, TILE), own_field(128, 192, TILE)
+    assert (alone.data.shape, many.data.shape) == ((2, 8, 8), (2, 16, 24))
+    assert_in_place(alone, slice(1, -1), slice(1, -1))  # scaled up, pixels at the edge are clamped
+    assert_in_place(many)
+
+
+def test_the_window_of_an_roi_in_a_snapped_square():
+    grid = plan(Ask("mosaiks", temporal=SUMMER).at(RECTANGLE)).fetch.grid
+    assert (grid.height, grid.width) == (129, 129)  # 128 are kept
+    register_provider("places", ArrayProvider(places(129, 129)))
+    how = {"spatial": RECTANGLE, "backend": "places", "device": "cpu"}
+    with registered(averages_card(*SNAPPING)):
+        ours = get_embedding("mosaiks", **how, output=OutputSpec.grid())
+        vector = get_embedding("mosaiks", **how)
+    assert_in_place(ours, transform=grid.transform)
+    _, bottom, _, top = ours.data.rio.bounds()
+    assert bottom <= 1
+    assert 667 <= top < 667 + 80
+    np.testing.assert_allclose(vector.data, ours.data.mean(axis=(1, 2)), rtol=1e-5)
 
 
 def test_a_tile_longer_than_the_image_reaches_past_it():

@@ -119,6 +119,15 @@ def test_wrappers_prefixes_and_keep():
     assert to_network_keys({"a": one, "lr": 0.1, "name": "x"}, WEIGHTS) == {"a": one}
 
 
+def test_parts_are_taken_from_a_file_of_state_dicts():
+    one, two = torch.ones(1), torch.ones(2)
+    content = {"left": {"a": one}, "right": {"a": two, "epoch": 3}, "other": {"a": one}, "loose": one}
+    weights = replace(WEIGHTS, parts=("right", "left", "absent"))
+    assert to_network_keys(content, weights) == {"left.a": one, "right.a": two}
+    assert to_network_keys({"model": content}, replace(weights, wrappers=("model",))).keys() == {"left.a", "right.a"}
+    assert to_network_keys({"left": one}, weights) == {}  # no part, and so its keys are missing
+
+
 def test_convert_has_the_last_word():
     weights = replace(WEIGHTS, convert="rs_embed_core.networks.galileo:drop_backbone")
     one = torch.ones(1)

@@ -22,7 +22,6 @@ from rs_embed_core import (
     get_embeddings_batch_from_data,
     register_provider,
 )
-from rs_embed_core.card import Variant
 from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.errors import (
     CheckpointError,
@@ -40,6 +39,7 @@ from rs_embed_core.errors import (
     UnknownProvider,
     Unsupported,
 )
+from rs_embed_core.inputs import Variant
 from rs_embed_core.providers import get_provider, provider_names
 from rs_embed_core.weights import HubFile
 from tests.unit.small_cards import averages_card, failing_card, registered

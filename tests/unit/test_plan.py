@@ -195,3 +195,15 @@ def test_an_alias_may_imply_a_modality():
     assert card.select(Ask("remoteclip"), rgb_only).variant == "rn50"
     with pytest.raises(Unsupported, match="stands for variant rn50"):
         card.select(Ask("remoteclip", model_config=(("variant", "vit_b_32"),)), rgb_only)
+
+
+@pytest.mark.parametrize("scale_m", [10, 20, 240])
+def test_a_scale_that_makes_whole_patches_is_read(scale_m):
+    assert planned("anysat", fetch=FetchSpec(scale_m=scale_m)).fetch.grid.pixel_m == scale_m
+
+
+@pytest.mark.parametrize("scale_m", [15, 50, 250])
+def test_a_scale_that_the_network_cannot_take_is_refused(scale_m):
+    with pytest.raises(InvalidInput, match=f"anysat cannot read pixels of {scale_m} m") as caught:
+        planned("anysat", fetch=FetchSpec(scale_m=scale_m))
+    assert "one of 10, 20, 30" in str(caught.value.hint)

@@ -38,7 +38,8 @@ def chip(request: Plan, data: np.ndarray | None = None, valid: np.ndarray | None
 
 
 def codes(prepared: Prepared) -> list[str]:
-    return [notice.code for notice in prepared.info.notices]
+    """What was said, besides that the default preprocessing is rs-embed's."""
+    return [notice.code for notice in prepared.info.notices if notice.code != "preprocessing"]
 
 
 # --- holes -------------------------------------------------------------------------------------------------

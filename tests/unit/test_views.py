@@ -10,9 +10,9 @@ import torch
 
 import rs_embed_core
 from rs_embed_core import BBox, OutputSpec, PointBuffer, get_embedding
-from rs_embed_core.card import Shape
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.encoder import Encoder
+from rs_embed_core.inputs import Shape
 from rs_embed_core.networks.prithvi import build
 from rs_embed_core.plan import plan, recipe
 from rs_embed_core.prepare import example, prepare

@@ -8,9 +8,9 @@ from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.providers.calls import Tally, Turnstile
 from rs_embed_core.providers.gate import Gate, Quota
 from rs_embed_core.providers.gee.graph import check_grid
-from rs_embed_core.providers.gee.proxies import combine, parts_of
 from rs_embed_core.providers.gee.read import Reader
 from rs_embed_core.providers.gee.session import GeeSettings, open_session
+from rs_embed_core.providers.proxies import combine, parts_of
 
 
 class GeeProvider:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.errors import NoImagery, ProviderError
 from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
+from rs_embed_core.providers.proxies import combine, parts_of
 from rs_embed_core.providers.synthetic.climate import belt_rows, zone_at
 from rs_embed_core.providers.synthetic.fields import axes, pixel_bits
 from rs_embed_core.providers.synthetic.land import Window, land
@@ -58,6 +59,11 @@ class SyntheticProvider:
         """
         if self.delay_s > 0:
             time.sleep(self.delay_s)
+        parts = parts_of(plan)
+        return combine(plan, [self._draw(part) for part in parts]) if parts else self._draw(plan)
+
+    def _draw(self, plan: FetchPlan) -> Chip:
+        """The chip of a sensor."""
         sensor, view = sensor_of(plan.collection), view_of(plan)
         seen = [index for index, period in enumerate(plan.frames) if sensor.saw(period)]
         if not seen:

@@ -10,7 +10,7 @@ import pytest
 
 from rs_embed_core.chip import Chip, FetchPlan, Period
 from rs_embed_core.errors import ProviderError
-from rs_embed_core.providers.gee.proxies import combine, parts_of
+from rs_embed_core.providers.proxies import combine, parts_of
 from tests.emulator.control import Emulator
 from tests.emulator.small import MODIS, MODIS_LST
 from tests.unit.gee.emulated import provider

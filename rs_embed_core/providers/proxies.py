@@ -1,4 +1,4 @@
-"""Stage fetch, Earth Engine: stand-ins for collections that it does not serve.
+"""Stage fetch: stand-ins for collections that neither Earth Engine nor the synthetic provider has.
 
 ``MODIS/061/MOD021KM`` (MODIS radiances) is built from surface reflectance and land surface temperature, as the
 reference does for satvision. Values are already scaled to 0..1. Good for wiring, not for science: band 26 (cirrus)
