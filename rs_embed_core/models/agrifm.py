@@ -84,6 +84,7 @@ CARD = ModelCard(
                 url="https://glass.hku.hk/casual/AgriFM/AgriFM.pth",
             ),
             parameters_m=87.6,
+            sample_mb=154.5,
             batch_size=8,
         ),
     },

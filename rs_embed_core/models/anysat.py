@@ -81,6 +81,7 @@ CARD = ModelCard(
                 unused=tuple(f"projector_{sensor}.*" for sensor in _OTHER_SENSORS),
             ),
             parameters_m=95.0,
+            sample_mb=38.1,
             aliases=("b",),
             batch_size=16,
         ),

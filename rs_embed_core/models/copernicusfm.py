@@ -117,6 +117,7 @@ CARD = ModelCard(
                 convert="rs_embed_core.networks.copernicusfm:fill_fc_norm",
             ),
             parameters_m=139.5,
+            sample_mb=10.8,
             aliases=("b",),
         ),
     },

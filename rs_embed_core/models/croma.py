@@ -50,6 +50,14 @@ _PARTS = {
     "s1": ("s1_encoder", "s1_GAP_FFN"),
     "joint": ("s1_encoder", "s2_encoder", "joint_encoder"),
 }
+_SAMPLE_MB = {
+    ("base", "s2"): 9.1,
+    ("base", "s1"): 8.5,
+    ("base", "joint"): 9.8,
+    ("large", "s2"): 11.6,
+    ("large", "s1"): 11.1,
+    ("large", "joint"): 12.6,
+}
 _SIZES = {"base": (768, 12), "large": (1024, 24)}  # width, depth of the optical encoder: golden/croma/spec.md
 
 
@@ -62,6 +70,7 @@ def _variant(size: str, modality: str, parameters_m: float) -> Variant:
         weights=HubFile("torchgeo/croma", file, revision, parts=_PARTS[modality]),
         parameters_m=parameters_m,
         batch_size=32 if size == "base" else 16,
+        sample_mb=_SAMPLE_MB[size, modality],
     )
 
 

@@ -88,6 +88,7 @@ CARD = ModelCard(
                 "DOFA_ViT_base_e100.pth", "4720985e42b918ac0307009eb06121a3435d9bbce6fd95446f84824a538165b1"
             ),
             parameters_m=111.3,
+            sample_mb=9.0,
             aliases=("b",),
         ),
         "large": Variant(
@@ -95,6 +96,7 @@ CARD = ModelCard(
             build=(("dim", 1024), ("depth", 24), ("heads", 16)),
             weights=_weights("DOFA_ViT_large_e100.pth"),
             parameters_m=337.1,
+            sample_mb=12.0,
             aliases=("l",),
         ),
     },

@@ -76,6 +76,7 @@ CARD = ModelCard(
                 url="https://www.dropbox.com/scl/fi/4ckmxlcbc0tcod8hknp7c/fomo_single_embedding_layer_weights.pt?rlkey=26tlf3yaz93vvcosr0qrvklub&dl=1",
             ),
             parameters_m=67.2,
+            sample_mb=5.0,
         ),
     },
     default_variant="base",

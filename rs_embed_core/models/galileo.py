@@ -79,9 +79,8 @@ def _weights(size: str) -> HubFile:
     )
 
 
-def _variant(size: str, dim: int, depth: int, heads: int, parameters_m: float) -> Variant:
-    build = (("dim", dim), ("depth", depth), ("heads", heads))
-    return Variant(dim, build, _weights(size), parameters_m, batch_size=16)
+def _variant(size: str, parameters_m: float, sample_mb: float, **build: int) -> Variant:
+    return Variant(build["dim"], tuple(build.items()), _weights(size), parameters_m, batch_size=16, sample_mb=sample_mb)
 
 
 CARD = ModelCard(
@@ -105,9 +104,9 @@ CARD = ModelCard(
     ),
     network="rs_embed_core.networks.galileo:build",
     variants={
-        "nano": _variant("nano", 128, 4, 8, 1.0),
-        "tiny": _variant("tiny", 192, 12, 3, 5.7),
-        "base": _variant("base", 768, 12, 12, 86.5),
+        "nano": _variant("nano", 1.0, 7.2, dim=128, depth=4, heads=8),
+        "tiny": _variant("tiny", 5.7, 10.8, dim=192, depth=12, heads=3),
+        "base": _variant("base", 86.5, 43.3, dim=768, depth=12, heads=12),
     },
     default_variant="nano",
     options=(

@@ -43,7 +43,9 @@ CARD = ModelCard(
     network="rs_embed_core.networks.rcf:build",
     build=_build,
     variants={
-        "gaussian": Variant(dim=_FEATURES, build=(("cell_px", _CELL_PX),), parameters_m=0.0, batch_size=64),
+        "gaussian": Variant(
+            dim=_FEATURES, build=(("cell_px", _CELL_PX),), parameters_m=0.0, batch_size=64, sample_mb=7.6
+        ),
     },
     default_variant="gaussian",
     options=(

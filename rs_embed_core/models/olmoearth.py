@@ -119,7 +119,7 @@ def _checked(config: ModelConfig) -> ModelConfig:
     return tuple(values.items())
 
 
-def _variant(size: str, family: str, parameters_m: float, *, batch_size: int = 8) -> Variant:
+def _variant(size: str, family: str, parameters_m: float, sample_mb: float, *, batch_size: int = 8) -> Variant:
     dim, depth, heads, features = _SIZES[size]
     build: tuple[tuple[str, int], ...] = (("dim", dim), ("depth", depth), ("heads", heads))
     if family != "v1":
@@ -140,6 +140,7 @@ def _variant(size: str, family: str, parameters_m: float, *, batch_size: int = 8
         parameters_m=parameters_m,
         aliases=(f"{size.lower()}_{short}", *(("small",) if size == "Small" else ())),
         batch_size=batch_size,
+        sample_mb=sample_mb,
     )
 
 
@@ -177,17 +178,17 @@ CARD = ModelCard(
     ),
     network="rs_embed_core.networks.olmoearth:build",
     variants={
-        "nano": _variant("Nano", "v1", 1.4),
-        "tiny": _variant("Tiny", "v1", 6.2),
-        "base": _variant("Base", "v1", 89.0),
-        "large": _variant("Large", "v1", 307.8, batch_size=4),
-        "nano_v1_1": _variant("Nano", "v1_1", 1.7),
-        "tiny_v1_1": _variant("Tiny", "v1_1", 12.5),
-        "base_v1_1": _variant("Base", "v1_1", 114.0),
-        "nano_v1_2": _variant("Nano", "v1_2", 1.7),
-        "tiny_v1_2": _variant("Tiny", "v1_2", 12.5),
-        "small_v1_2": _variant("Small", "v1_2", 35.6),
-        "base_v1_2": _variant("Base", "v1_2", 114.0),
+        "nano": _variant("Nano", "v1", 1.4, 151.0),
+        "tiny": _variant("Tiny", "v1", 6.2, 226.5),
+        "base": _variant("Base", "v1", 89.0, 906.0),
+        "large": _variant("Large", "v1", 307.8, 1208.0, batch_size=4),
+        "nano_v1_1": _variant("Nano", "v1_1", 1.7, 117.4),
+        "tiny_v1_1": _variant("Tiny", "v1_1", 12.5, 130.0),
+        "base_v1_1": _variant("Base", "v1_1", 114.0, 302.0),
+        "nano_v1_2": _variant("Nano", "v1_2", 1.7, 117.4),
+        "tiny_v1_2": _variant("Tiny", "v1_2", 12.5, 130.0),
+        "small_v1_2": _variant("Small", "v1_2", 35.6, 203.0),
+        "base_v1_2": _variant("Base", "v1_2", 114.0, 405.9),
     },
     default_variant="base_v1_2",
     config_aliases=_checked,

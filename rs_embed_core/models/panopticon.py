@@ -95,6 +95,7 @@ CARD = ModelCard(
                 unused=("mask_token",),
             ),
             parameters_m=99.0,
+            sample_mb=13.8,
             aliases=("base", "b"),
         ),
     },

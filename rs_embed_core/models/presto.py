@@ -81,6 +81,7 @@ CARD = ModelCard(
                 keep="encoder.",
             ),
             parameters_m=0.4,
+            sample_mb=94.0,
             batch_size=16,
         ),
     },

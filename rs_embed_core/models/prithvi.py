@@ -70,7 +70,7 @@ def _n_frames(config: ModelConfig) -> ModelConfig:
     return (("max_frames", values.pop("n_frames")), *values.items())
 
 
-def _variant(size: str, parameters_m: float, **build: int) -> Variant:
+def _variant(size: str, parameters_m: float, sample_mb: float, **build: int) -> Variant:
     return Variant(
         dim=build["dim"],
         build=tuple(build.items()),
@@ -82,6 +82,7 @@ def _variant(size: str, parameters_m: float, **build: int) -> Variant:
             unused=("pos_embed",),  # a fixed table for four frames: computed for the frames at hand
         ),
         parameters_m=parameters_m,
+        sample_mb=sample_mb,
         aliases=(f"prithvi_eo_v2_{size}_tl", f"{size}m_tl"),
         batch_size=16,
     )
@@ -110,9 +111,9 @@ CARD = ModelCard(
     ),
     network="rs_embed_core.networks.prithvi:build",
     variants={
-        "100_tl": _variant("100", 86.2, dim=768, depth=12, heads=12),
-        "300_tl": _variant("300", 303.9, dim=1024, depth=24, heads=16),
-        "600_tl": _variant("600", 631.2, dim=1280, depth=32, heads=16, patch_size=14),
+        "100_tl": _variant("100", 86.2, 22.2, dim=768, depth=12, heads=12),
+        "300_tl": _variant("300", 303.9, 29.5, dim=1024, depth=24, heads=16),
+        "600_tl": _variant("600", 631.2, 48.2, dim=1280, depth=32, heads=16, patch_size=14),
     },
     default_variant="100_tl",
     config_aliases=_n_frames,

@@ -29,6 +29,7 @@ _VARIANTS = {
         build=(("model_name", "ViT-B-32"),),
         weights=_weights("MVRL/remote-clip-vit-base-patch32", "db58b88"),
         parameters_m=87.8,
+        sample_mb=1.8,
         aliases=("vit_b32", "b32"),
     ),
     "rn50": Variant(
@@ -36,6 +37,7 @@ _VARIANTS = {
         build=(("model_name", "RN50"),),
         weights=_weights("MVRL/remote-clip-resnet-50", "f77f47f49a5157bd50cb695eb80c12bf3031bb7d"),
         parameters_m=38.3,
+        sample_mb=11.2,
         aliases=("resnet50",),
     ),
     "vit_l_14": Variant(
@@ -43,6 +45,7 @@ _VARIANTS = {
         build=(("model_name", "ViT-L-14"),),
         weights=_weights("MVRL/remote-clip-vit-large-patch14", "b99b927"),
         parameters_m=304.0,
+        sample_mb=12.6,
         aliases=("vit_l14", "l14"),
     ),
 }

@@ -67,6 +67,7 @@ CARD = ModelCard(
                 unused=("mask_token", "decoder_*"),  # the autoencoder's other half
             ),
             parameters_m=303.3,
+            sample_mb=9.7,
             aliases=("l",),
         ),
     },

@@ -83,6 +83,7 @@ _RGB_LARGE = Variant(
         unused=_UNUSED,
     ),
     parameters_m=303.3,
+    sample_mb=9.7,
     aliases=("l",),
 )
 _S2_LARGE = Variant(
@@ -98,6 +99,7 @@ _S2_LARGE = Variant(
         unused=_UNUSED,
     ),
     parameters_m=303.1,
+    sample_mb=21.3,
     aliases=("l",),
 )
 

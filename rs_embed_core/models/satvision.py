@@ -84,6 +84,7 @@ CARD = ModelCard(
                 convert="rs_embed_core.networks.satvision:encoder",
             ),
             parameters_m=2595.0,
+            sample_mb=23.1,
             batch_size=8,
         ),
     },

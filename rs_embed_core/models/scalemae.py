@@ -58,6 +58,7 @@ CARD = ModelCard(
                 unused=("norm.*",),  # the final norm: in the file, but not applied
             ),
             parameters_m=303.1,
+            sample_mb=10.5,
         ),
     },
     default_variant="large",

@@ -18,6 +18,7 @@ _DECIBELS = Standardize(  # _mean_s1 and _std_s1: torchgeo 0.8.1, torchgeo/model
     std=(("VV", 5.26), ("VH", 5.91)),
 )
 _DIMS = {"vit_small": 384, "resnet50": 2048, "resnet18": 512}
+_SAMPLE_MB = {"vit_small": 3.6, "resnet50": 10.4, "resnet18": 6.4}
 
 
 def _shape(options: Options) -> Shape:
@@ -39,6 +40,7 @@ def _variant(architecture: str, file: str, commit: str, parameters_m: float, ban
             convert="rs_embed_core.networks.ssl4eo:with_counters",
         ),
         parameters_m=parameters_m,
+        sample_mb=_SAMPLE_MB[architecture],
     )
 
 

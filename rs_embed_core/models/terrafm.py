@@ -68,6 +68,7 @@ CARD = ModelCard(
                 unused=("head.*",),  # DINO's projection, should the file have it
             ),
             parameters_m=113.0,
+            sample_mb=7.3,
             aliases=("b",),
         ),
     },

@@ -70,7 +70,7 @@ def _names(config: ModelConfig) -> ModelConfig:
     return tuple(values.items())
 
 
-def _variant(key: str, repo: str, parameters_m: float, **build: int) -> Variant:
+def _variant(key: str, repo: str, parameters_m: float, sample_mb: float, **build: int) -> Variant:
     return Variant(
         dim=build["dim"],
         build=tuple(build.items()),
@@ -92,6 +92,7 @@ def _variant(key: str, repo: str, parameters_m: float, **build: int) -> Variant:
             convert="rs_embed_core.networks.terramind:zero_biases",
         ),
         parameters_m=parameters_m,
+        sample_mb=sample_mb,
         aliases=(f"terramind_{key}",),
     )
 
@@ -116,18 +117,20 @@ CARD = ModelCard(
     network="rs_embed_core.networks.terramind:build",
     variants={
         "v1_tiny": _variant(
-            "v1_tiny", "ibm-esa-geospatial/TerraMind-1.0-tiny", 5.9, dim=192, depth=12, heads=3, gated=False
+            "v1_tiny", "ibm-esa-geospatial/TerraMind-1.0-tiny", 5.9, 2.7, dim=192, depth=12, heads=3, gated=False
         ),
         "v1_small": _variant(
-            "v1_small", "ibm-esa-geospatial/TerraMind-1.0-small", 22.5, dim=384, depth=12, heads=6, gated=False
+            "v1_small", "ibm-esa-geospatial/TerraMind-1.0-small", 22.5, 3.3, dim=384, depth=12, heads=6, gated=False
         ),
         "v1_base": _variant(
-            "v1_base", "ibm-esa-geospatial/TerraMind-1.0-base", 87.3, dim=768, depth=12, heads=12, gated=True
+            "v1_base", "ibm-esa-geospatial/TerraMind-1.0-base", 87.3, 6.6, dim=768, depth=12, heads=12, gated=True
         ),
         "v1_large": _variant(
-            "v1_large", "ibm-esa-geospatial/TerraMind-1.0-large", 305.1, dim=1024, depth=24, heads=16, gated=True
+            "v1_large", "ibm-esa-geospatial/TerraMind-1.0-large", 305.1, 8.8, dim=1024, depth=24, heads=16, gated=True
         ),
-        "v01_base": _variant("v01_base", "FAST-EO/TerraMind-0.1-base", 87.3, dim=768, depth=12, heads=12, gated=True),
+        "v01_base": _variant(
+            "v01_base", "FAST-EO/TerraMind-0.1-base", 87.3, 6.6, dim=768, depth=12, heads=12, gated=True
+        ),
     },
     default_variant="v1_small",
     config_aliases=_names,

@@ -74,7 +74,7 @@ def _shape(options: Options) -> Shape:
 _REVISIONS = {"base": "823c265cbb941a3e1b9054910a65dbe190c11f11"}
 
 
-def _variant(size: str, parameters_m: float, *, batch_size: int, **build: int) -> Variant:
+def _variant(size: str, parameters_m: float, sample_mb: float, *, batch_size: int, **build: int) -> Variant:
     weights = HubFile(
         f"FM4CS/THOR-1.0-{size}",
         f"thor_v1_vit_{size}.pt",
@@ -83,7 +83,7 @@ def _variant(size: str, parameters_m: float, *, batch_size: int, **build: int) -
         keep="encoder.",  # the file may hold other models of the training
         unused=("decoder_*", "decode_*", "ref_pos_embed*", "pos_embed*"),
     )
-    return Variant(build["dim"], tuple(build.items()), weights, parameters_m, (size[0],), batch_size)
+    return Variant(build["dim"], tuple(build.items()), weights, parameters_m, (size[0],), batch_size, sample_mb)
 
 
 CARD = ModelCard(
@@ -116,10 +116,10 @@ CARD = ModelCard(
     ),
     network="rs_embed_core.networks.thor:build",
     variants={  # golden/thor/spec.md, "Checkpoints"
-        "tiny": _variant("tiny", 7.6, batch_size=32, dim=192, depth=12, heads=3, band_embed=32),
-        "small": _variant("small", 25.8, batch_size=32, dim=384, depth=12, heads=6, band_embed=64),
-        "base": _variant("base", 94.1, batch_size=16, dim=768, depth=12, heads=12, band_embed=128),
-        "large": _variant("large", 314.4, batch_size=8, dim=1024, depth=24, heads=16, band_embed=256),
+        "tiny": _variant("tiny", 7.6, 21.7, batch_size=32, dim=192, depth=12, heads=3, band_embed=32),
+        "small": _variant("small", 25.8, 43.4, batch_size=32, dim=384, depth=12, heads=6, band_embed=64),
+        "base": _variant("base", 94.1, 86.8, batch_size=16, dim=768, depth=12, heads=12, band_embed=128),
+        "large": _variant("large", 314.4, 115.7, batch_size=8, dim=1024, depth=24, heads=16, band_embed=256),
     },
     default_variant="base",
     options=(

@@ -48,12 +48,13 @@ def _weights(file: str, drive_id: str) -> HubFile:
     )
 
 
-def _variant(backbone: str, parameters_m: float, drive_id: str, aliases: tuple[str, ...]) -> Variant:
+def _variant(backbone: str, parameters_m: float, sample_mb: float, drive_id: str, aliases: tuple[str, ...]) -> Variant:
     return Variant(
         dim=256,
         build=(("backbone", backbone),),
         weights=_weights(f"{backbone}-imagenet-bnfc.pth", drive_id),
         parameters_m=parameters_m,
+        sample_mb=sample_mb,
         aliases=aliases,
     )
 
@@ -85,9 +86,9 @@ CARD = ModelCard(
     ),
     network="rs_embed_core.networks.wildsat:build",
     variants={
-        "vitb16": _variant("vitb16", 86.8, "1IxBpf3nbEMzny4YJWS6stMBxel6gMiYE", ("vitbase16", "vit")),
-        "resnet50": _variant("resnet50", 25.8, "1LwCjzT1p0yFOtv1m0YD-rl7tP0eYXTb2", ("resnet",)),
-        "swint": _variant("swint", 28.5, "12rfb3ES9-RuIAk_RjzYrMQJG_5J1Iq5H", ("swintiny", "swin")),
+        "vitb16": _variant("vitb16", 86.8, 8.5, "1IxBpf3nbEMzny4YJWS6stMBxel6gMiYE", ("vitbase16", "vit")),
+        "resnet50": _variant("resnet50", 25.8, 10.4, "1LwCjzT1p0yFOtv1m0YD-rl7tP0eYXTb2", ("resnet",)),
+        "swint": _variant("swint", 28.5, 14.5, "12rfb3ES9-RuIAk_RjzYrMQJG_5J1Iq5H", ("swintiny", "swin")),
     },
     default_variant="vitb16",
     options=(

@@ -353,3 +353,12 @@ def test_an_option_is_checked_anew_for_every_kind_of_value():
         assert dict(recipe(Ask("galileo", model_config=(good,))).selection.options)[good[0]] is good[1]
         with pytest.raises(UnknownOption, match=good[0]):
             recipe(Ask("galileo", model_config=((good[0], bad),)))
+
+
+@every_network
+def test_every_network_says_what_a_sample_takes(card):
+    for entry in card.inputs:
+        assert card.usual_values(entry.modality) > 0
+        for name, variant in card.variants_of(entry.modality).items():
+            assert variant.sample_mb is not None, name
+            assert variant.sample_mb > 0, name
