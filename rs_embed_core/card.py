@@ -73,6 +73,7 @@ class ModelCard:
             pooling asked for (models that pool in one way), or the published ``head`` on the fetched square (for
             models whose head has its own dimension).
         default_window: dates where the caller gives none; None where there must be some.
+        config_for_data: the configuration for own pixels of a height and width, where they are not to be resized.
         departs: how the default differs from the authors' own way, which ``preprocessing: official`` gives; said in a
             notice.
         notes: differences from the reference or the authors, for ``describe_model``.
@@ -96,6 +97,7 @@ class ModelCard:
     default_window: tuple[str, str] | None = ("2022-06-01", "2022-09-01")
     product: Product | None = None
     config_aliases: Callable[[ModelConfig], ModelConfig] | None = None
+    config_for_data: Callable[[ModelConfig, tuple[int, int]], ModelConfig] | None = None
     departs: str = ""
     notes: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from rs_embed_core.engine import Read, run
 from rs_embed_core.errors import InvalidRequest, RSEmbedError, Unsupported
 from rs_embed_core.geo import Grid, bounds_of
 from rs_embed_core.plan import Plan, recipe
+from rs_embed_core.preprocessing.time import Frames
 from rs_embed_core.providers.array import ArrayProvider, checked
 from rs_embed_core.registry import get_card, list_models
 from rs_embed_core.specs.data import UserData
@@ -120,6 +121,8 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
     entry = card.input(card.select(bare, alias).modality)
     bands = item.bands or entry.bands
     pixels = checked(item.data, bands)
+    if card.config_for_data is not None and prep.mode != "resize":
+        config = card.config_for_data(config, (pixels.shape[-2], pixels.shape[-1]))
     grid = _data_grid(item, pixels.shape[-2], pixels.shape[-1])
     scale_m = item.scale_m or (grid.pixel_m if grid.crs else entry.scale_m)
     sensor = SensorSpec(item.collection, bands, scale_m, cloudy_pct=None)
@@ -134,7 +137,8 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
         backend="array",
     )
     shared = recipe(ask)
-    read = replace(shared.read, grid=grid)
+    still = pixels.ndim == 3 and isinstance(entry.time, Frames) and entry.time.still == "single"
+    read = replace(shared.read, grid=grid, frames=(shared.window,) if still else shared.frames)
     resolved = Plan(ask, shared.selection, shared.window, read, spatial=item.spatial, notices=shared.notices)
     return resolved, ArrayProvider(pixels)
 

@@ -45,7 +45,7 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     shared = recipe(plan.ask)
     shared.input.check_bands(chip.bands, shared.card.id)
     _check_frames(len(chip.frames), shared)
-    frames = _series(chip, shared)
+    frames = _series(chip, plan, shared)
     chip = frames.chip
     valid, notices = _holes(chip, finished=shared.card.product is not None)
     layout, remarks = _layout(plan, shared, chip.grid)
@@ -91,9 +91,9 @@ def _check_frames(count: int, shared: Recipe) -> None:
         raise InvalidInput(msg, hint=hint, context={"frames": count, "limit": limit})
 
 
-def _series(chip: Chip, shared: Recipe) -> Series:
+def _series(chip: Chip, plan: Plan, shared: Recipe) -> Series:
     """The frames that the model takes."""
-    time, requested = shared.input.time, len(shared.frames)
+    time, requested = shared.input.time, len(plan.fetch.frames)
     if isinstance(time, Frames):
         return series(chip, time, requested=requested, model=shared.card.id)
     return single(chip, requested)

@@ -119,6 +119,15 @@ def _checked(config: ModelConfig) -> ModelConfig:
     return tuple(values.items())
 
 
+def _own_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
+    """Own pixels keep their size, the longer side filled up to whole patches, unless an ``image_size`` was given."""
+    values = dict(config)
+    patch = values.get("patch_size", _PATCH_SIZE)
+    if "image_size" not in values and type(patch) is int and 0 < patch <= max(size) <= _LARGEST_SIZE:
+        values["image_size"] = -(-max(size) // patch) * patch
+    return tuple(values.items())
+
+
 def _variant(size: str, family: str, parameters_m: float, sample_mb: float, *, batch_size: int = 8) -> Variant:
     dim, depth, heads, features = _SIZES[size]
     build: tuple[tuple[str, int], ...] = (("dim", dim), ("depth", depth), ("heads", heads))
@@ -161,7 +170,7 @@ CARD = ModelCard(
             bands=tuple(_S2),
             shape=_shape,
             chain=_s2_chain,
-            time=Frames(_frames, at_most=_MOST_BINS, when_empty="drop", stride_days=_STRIDE_DAYS),
+            time=Frames(_frames, at_most=_MOST_BINS, when_empty="drop", stride_days=_STRIDE_DAYS, still="single"),
             side_inputs=(Timestamps("timestamps"),),
         ),
         Input(
@@ -170,7 +179,7 @@ CARD = ModelCard(
             bands=tuple(_S1),
             shape=_shape,
             chain=_s1_chain,
-            time=Frames(_frames, at_most=_MOST_BINS, when_empty="drop", stride_days=_STRIDE_DAYS),
+            time=Frames(_frames, at_most=_MOST_BINS, when_empty="drop", stride_days=_STRIDE_DAYS, still="single"),
             side_inputs=(Timestamps("timestamps"),),
             cloudy_pct=None,  # radar scenes have no cloud cover to filter by
             linear=False,
@@ -192,6 +201,7 @@ CARD = ModelCard(
     },
     default_variant="base_v1_2",
     config_aliases=_checked,
+    config_for_data=_own_size,
     options=(
         Option(
             "temporal_mode",

@@ -42,6 +42,8 @@ class Frames:
         widest_gap_days: between neighbours; more is worth a word. None takes any.
         stride_days: length of a frame, from the window's start on; None makes equal parts of the window. One frame
             is the whole window in any case.
+        still: what one image of the caller's own stands for: it is repeated for every frame, or is a single one, of the
+            whole window.
     """
 
     count: Callable[[Period, Mapping[str, OptionValue]], int]
@@ -50,6 +52,7 @@ class Frames:
     when_repeated: Literal["keep", "drop"] = "keep"
     widest_gap_days: int | None = None
     stride_days: int | None = None
+    still: Literal["repeat", "single"] = "repeat"
 
     def periods(self, window: Period, options: Mapping[str, OptionValue]) -> tuple[Period, ...]:
         """The frames of a window, as many as ``count`` says."""
