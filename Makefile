@@ -7,7 +7,7 @@ BIN := .venv/bin
 GENERATOR := $(wildcard scripts/generate_docs.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full check check-format check-lint check-types check-imports check-deps \
+.PHONY: help setup demo test test-full k8s-check check check-format check-lint check-types check-imports check-deps \
 	check-spelling check-docs format bench bench-models docs site lock clean
 
 help: ## Show the targets
@@ -19,7 +19,7 @@ setup: ## Make .venv with everything that check and test need
 demo: setup ## Start the service, embed a place, draw a picture
 	$(BIN)/python docs/examples/demo.py
 
-test test-full: export HF_HUB_OFFLINE := 1
+test test-full k8s-check: export HF_HUB_OFFLINE := 1
 
 test: setup ## Run the tests (ARGS="-k name" to choose)
 	$(BIN)/python -m pytest $(ARGS)
@@ -27,6 +27,9 @@ test: setup ## Run the tests (ARGS="-k name" to choose)
 test-full: setup ## Run the tests and every golden case (needs ../shared/golden and much memory)
 	@test -d ../shared/golden || { echo "make test-full needs ../shared/golden" >&2; exit 1; }
 	$(BIN)/python -m pytest -m "full or not live" $(ARGS)
+
+k8s-check: setup ## Check the manifests, deploy each overlay's Serve config on a local Ray, install the image's packages
+	$(BIN)/python -m pytest tests/k8s -m k8s $(ARGS)
 
 check: check-format check-lint check-types check-imports check-deps check-spelling check-docs ## Run every static check (make -k check: all, also after a failure)
 

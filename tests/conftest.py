@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-_FOLDERS = {"unit", "parity", "contracts", "http", "serve", "web", "live"}
+_FOLDERS = {"unit", "parity", "contracts", "http", "serve", "k8s", "web", "live"}
 _HERE = Path(__file__).parent
 
 # No deadline: the machines are shared, and no test asserts a time.
