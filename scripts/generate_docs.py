@@ -1,8 +1,8 @@
 """Writes the pages that the code can write by itself; ``--check`` says which of them are stale.
 
 The README's table of models, and in docs/reference: models.md from the cards, settings.md from
-``ServiceSettings``, cli.md from the commands' own help, problems.md from the tree of errors, openapi.json
-from the HTTP application.
+``ServiceSettings``, metrics.md from the table of metrics, cli.md from the commands' own help, problems.md
+from the tree of errors, openapi.json from the HTTP application.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import docs_metrics
 import docs_models
 import docs_settings
 from docs_text import code, note, table
@@ -64,6 +65,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield README, between(README.read_text("utf-8"), "models", docs_models.readme_table())
     yield REFERENCE / "models.md", docs_models.page()
     yield REFERENCE / "settings.md", docs_settings.page()
+    yield REFERENCE / "metrics.md", docs_metrics.page()
     yield REFERENCE / "cli.md", cli_page()
     yield REFERENCE / "problems.md", problems_page()
     yield REFERENCE / "openapi.json", openapi()

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.config import BackpressureConfig
+from ray.serve.schema import LoggingConfig
 
 from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder import EncoderReplica
@@ -54,6 +55,7 @@ def build(settings: ServiceSettings) -> Application:
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=_RETRY_AFTER_S),
         ray_actor_options=_router_resources(settings),
         health_check_period_s=5,
+        logging_config=_serve_logs(settings),
     )
     return router.bind(settings, encoders)
 
@@ -76,6 +78,7 @@ def _encoder(name: str, model: ModelSettings, settings: ServiceSettings) -> Appl
         max_ongoing_requests=_GROUPS_ADMITTED,
         user_config={"batch_size": model.batch_size},
         health_check_period_s=5,
+        logging_config=_serve_logs(settings),
         ray_actor_options={
             "num_cpus": model.num_cpus,
             "num_gpus": model.num_gpus,
@@ -83,7 +86,7 @@ def _encoder(name: str, model: ModelSettings, settings: ServiceSettings) -> Appl
         },
         **scaling,
     )
-    return deployment.bind(ask, model, settings.checkpoints)
+    return deployment.bind(ask, model, settings.checkpoints, settings.observe)
 
 
 def _deployment(replica: type) -> Deployment:
@@ -91,6 +94,11 @@ def _deployment(replica: type) -> Deployment:
     if not isinstance(deployment, Deployment):  # the decorator's other form returns a decorator
         raise TypeError(f"{replica} is not a deployment")
     return deployment
+
+
+def _serve_logs(settings: ServiceSettings) -> LoggingConfig:
+    """Serve's own lines of a replica, in the form of ours."""
+    return LoggingConfig(encoding=settings.observe.log_format.upper(), log_level=settings.observe.log_level)
 
 
 def _router_resources(settings: ServiceSettings) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
     try:
         _start_ray(temporary, num_cpus or _cpus_wanted(settings))
         http = {"host": settings.http.host, "port": settings.http.port}
-        serve.start(proxy_location="HeadOnly", http_options=http)
+        encoding = settings.observe.log_format.upper()
+        serve.start(proxy_location="HeadOnly", http_options=http, logging_config={"encoding": encoding})
         serve.run(build(settings), name=settings.name, route_prefix="/")
         yield Serving(f"http://{settings.http.host}:{settings.http.port}", settings)
     finally:

@@ -205,6 +205,23 @@ class HttpSettings(_Section):
     max_queued_requests: int = Field(128, ge=-1, description="Requests waiting for a router before 429; -1: no bound.")
 
 
+class TraceSettings(_Section):
+    """OpenTelemetry traces; they need the extra ``traces``."""
+
+    endpoint: str | None = Field(
+        None, description="OTLP/HTTP address of a collector, such as http://collector:4318; empty makes no traces."
+    )
+    ratio: float = Field(0.01, ge=0, le=1, description="Share of requests traced whose caller has not decided.")
+
+
+class ObserveSettings(_Section):
+    """What the service tells about itself. Metrics are always there; they cost nothing that can be measured."""
+
+    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least of what is logged.")
+    traces: TraceSettings = Field(TraceSettings(), description="OpenTelemetry traces.")
+
+
 class ServiceSettings(_Section):
     """Everything the service can be told."""
 
@@ -217,6 +234,7 @@ class ServiceSettings(_Section):
     checkpoints: CheckpointSettings = Field(CheckpointSettings(), description="Weights.")
     limits: LimitSettings = Field(LimitSettings(), description="What one request may take.")
     http: HttpSettings = Field(HttpSettings(), description="The HTTP side.")
+    observe: ObserveSettings = Field(ObserveSettings(), description="Logs and traces.")
 
 
 class _Sources(ServiceSettings, BaseSettings):

@@ -28,6 +28,8 @@ from rs_embed_core.plan import plan
 from rs_embed_core.specs.spatial import spatial_from_dict
 from serve_app.assembled import assembled
 from serve_app.flow import Dealer, Order, Pace, Window
+from serve_app.observe import metrics, tracing
+from serve_app.observe.fetching import km2
 from serve_app.router import Lost, PayloadLost, Reference, Route
 from serve_app.wire.blocks import BlockInfo, Encoded, Hurry, Item
 from serve_app.wire.rows import Job, Row
@@ -204,6 +206,7 @@ class _Pipeline:
             self._rows.put_nowait([Row(item.index, error=error) for item in dead])
         alive = [item for item in again if item.attempts < self._route.limits.max_attempts]
         if alive:
+            metrics.STREAM_RESENT_ROIS.add(len(alive), "fetch")
             await asyncio.sleep(_BACKOFF_S * 2 ** alive[0].attempts)
             self._send(alive)
 
@@ -231,10 +234,16 @@ class _Pipeline:
 
     def _assembled(self, group: Sequence[_Block], encoded: Encoded) -> list[Row]:
         """The rows of a group."""
-        rows = []
-        for block, batches in zip(group, encoded.blocks, strict=True):
-            plans = {entry.index: self._items[entry.index].plan for entry in block.info.good}
-            rows += assembled(block.info, plans, batches, encoded)
+        started, ground = time.perf_counter(), 0.0
+        rows: list[Row] = []
+        with tracing.span("assemble", blocks=len(group)):
+            for block, batches in zip(group, encoded.blocks, strict=True):
+                plans = {entry.index: self._items[entry.index].plan for entry in block.info.good}
+                rows += assembled(block.info, plans, batches, encoded)
+                ground += sum(km2(plan.fetch.grid, plan.roi) for plan in plans.values())
+        model = self._route.selection.encoder
+        metrics.ASSEMBLE_SECONDS.add(time.perf_counter() - started, model)
+        metrics.STREAM_KM2.add(ground, model)
         return rows
 
     def _push(self, block: _Block) -> None:
@@ -265,6 +274,7 @@ class _Pipeline:
         await asyncio.sleep(_BACKOFF_S * 2 ** group[0].attempts)
         for block in group:
             if block not in dead:
+                metrics.STREAM_RESENT_ROIS.add(len(block.info.good), "forward")
                 self._push(block)
 
     def _fail(self, group: Sequence[_Block], error: RSEmbedError) -> None:

@@ -12,6 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentResponseGenerator
 
 from rs_embed_core.errors import JSONValue, RSEmbedError, Unavailable, UnknownModel
+from serve_app.observe.tracing import caller_headers
 from serve_app.wire.codecs import Summary, rows_of, summary_of
 from serve_app.wire.rows import Job, Row
 from serve_app.wire.schemas import encode_job
@@ -32,8 +33,10 @@ class HandleTransport:
     async def rows(self, job: Job) -> AsyncGenerator[list[Row]]:
         """See ``Transport``."""
         seen, said = Summary(), None
-        streaming = self._handle.options(stream=True)
-        response: DeploymentResponseGenerator[pa.RecordBatch] = streaming.embed_stream.remote(encode_job(job))  # type: ignore[assignment]  # stream=True
+        streaming, traceparent = self._handle.options(stream=True), caller_headers().get("traceparent")
+        response: DeploymentResponseGenerator[pa.RecordBatch] = streaming.embed_stream.remote(
+            encode_job(job), traceparent
+        )  # type: ignore[assignment]  # stream=True
         try:
             with _named_errors(self._name):
                 async for batch in response:

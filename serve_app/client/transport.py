@@ -14,6 +14,7 @@ import httpx2
 
 from rs_embed_core.errors import DeadlineExceeded, JSONValue, Unavailable
 from serve_app.client.calls import response_error
+from serve_app.observe.tracing import caller_headers
 from serve_app.wire.codecs import ARROW, read_arrow
 from serve_app.wire.rows import Job, Row
 from serve_app.wire.schemas import encode_job
@@ -66,7 +67,11 @@ class HttpTransport:
         silence = (job.timeout_s or 0.0) + _SILENCE_S
         timeout = httpx2.Timeout(silence, connect=_CONNECT_S)
         asked = self._http.stream(
-            "POST", "/v1/embeddings", json=encode_job(job), headers={"Accept": ARROW}, timeout=timeout
+            "POST",
+            "/v1/embeddings",
+            json=encode_job(job),
+            headers={"Accept": ARROW, **caller_headers()},
+            timeout=timeout,
         )
         with self._named_errors():
             async with asked as response:

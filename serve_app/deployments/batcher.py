@@ -8,6 +8,7 @@ timer even while the device is busy and measured slower (docs/adr/0002).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,9 +18,28 @@ from rs_embed_core.errors import CheckpointError, RSEmbedError
 from rs_embed_core.sample import Batch, join
 from rs_embed_core.specs.request import ModelConfig
 from rs_embed_core.tokens import Tokens
+from serve_app.observe.origin import Origin, adopt, origin, together
 
 type Outcome = Tokens | RSEmbedError
 type Run[S] = Callable[[Batch, S], Awaitable[tuple[list[Tokens], EncoderInfo]]]
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """A forward that is over.
+
+    Attributes:
+        origins: the requests that had samples in it.
+        waited_s: how long the oldest sample had waited.
+        began_ns: ``time.time_ns()`` at its start.
+        ended_ns: the same at its end.
+    """
+
+    origins: tuple[Origin, ...]
+    samples: int
+    waited_s: float
+    began_ns: int
+    ended_ns: int
 
 
 @dataclass(eq=False)
@@ -28,6 +48,8 @@ class _Waiting:
 
     batch: Batch
     done: asyncio.Future[list[Outcome]]
+    origin: Origin
+    since: float = field(default_factory=time.monotonic)
     taken: int = 0
     outcomes: list[Outcome | None] = field(default_factory=list)
     left: int = 0
@@ -59,11 +81,15 @@ class Batcher[S]:
         run: the forward of one batch; ``S`` is what else it needs (the selection), equal within a batch.
         max_batch: most samples in a forward; may be changed at any time.
         lanes: batches in progress at once. With two, one is copied to the device while the other computes.
+        on_forward: told of every forward.
     """
 
-    def __init__(self, run: Run[S], *, max_batch: int, lanes: int = 1) -> None:
+    def __init__(
+        self, run: Run[S], *, max_batch: int, lanes: int = 1, on_forward: Callable[[Forwarded], None] | None = None
+    ) -> None:
         self.max_batch = max_batch
         self._run = run
+        self._on_forward = on_forward
         self._lanes = lanes
         self._busy = 0
         self._buckets: OrderedDict[tuple[object, ...], tuple[S, deque[_Waiting]]] = OrderedDict()
@@ -77,7 +103,7 @@ class Batcher[S]:
     async def submit(self, batch: Batch, needs: S, options: ModelConfig) -> list[Outcome]:
         """The outcome of every sample, in order. Cancelling it takes back what is not computed yet."""
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        entry = _Waiting(batch, future, outcomes=[None] * len(batch), left=len(batch))
+        entry = _Waiting(batch, future, origin(), outcomes=[None] * len(batch), left=len(batch))
         key = (batch.signature, options)
         self._buckets.setdefault(key, (needs, deque()))[1].append(entry)
         self._kick()
@@ -122,6 +148,10 @@ class Batcher[S]:
         return None
 
     async def _forward(self, needs: S, pieces: list[_Piece]) -> None:
+        origins = tuple(dict.fromkeys(piece.owner.origin for piece in pieces))
+        adopt(together(origins))
+        waited_s = time.monotonic() - min(piece.owner.since for piece in pieces)
+        began_ns = time.time_ns()
         try:
             batch = join([piece.batch for piece in pieces])
             outcomes = await self._outcomes(batch, needs)
@@ -137,6 +167,9 @@ class Batcher[S]:
         finally:
             self._busy -= 1
             self._kick()
+            if self._on_forward is not None:
+                samples = sum(piece.stop - piece.start for piece in pieces)
+                self._on_forward(Forwarded(origins, samples, waited_s, began_ns, time.time_ns()))
 
     async def _outcomes(self, batch: Batch, needs: S) -> list[Outcome]:
         """Forward a batch; on failure go one by one, so that one sample fails alone."""

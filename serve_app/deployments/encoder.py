@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import time
@@ -16,8 +17,11 @@ from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.tokens import TokenBlock, Tokens
-from serve_app.deployments.batcher import Batcher, Outcome
-from serve_app.settings import CheckpointSettings, ModelSettings
+from serve_app.deployments.batcher import Batcher, Forwarded, Outcome
+from serve_app.observe import metrics, tracing
+from serve_app.observe.origin import NOBODY, Origin, under
+from serve_app.observe.process import watch_process
+from serve_app.settings import CheckpointSettings, ModelSettings, ObserveSettings
 from serve_app.wire.blocks import Encoded, EncodedBatch, Payload
 
 if TYPE_CHECKING:
@@ -45,14 +49,23 @@ class EncoderReplica:
         ask: the model and variant, with everything else at its default.
         settings: of this deployment.
         checkpoints: where weights come from.
+        observe: logs and traces of the process; None leaves it as it is.
     """
 
-    def __init__(self, ask: Ask, settings: ModelSettings, checkpoints: CheckpointSettings) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        settings: ModelSettings,
+        checkpoints: CheckpointSettings,
+        observe: ObserveSettings | None = None,
+    ) -> None:
         from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch, only in the replica
         from rs_embed_core.encoder import Encoder  # noqa: PLC0415
 
         card, alias = get_card(ask.model)
         self._ask = ask
+        self._name = card.select(ask, alias).encoder
+        watch_process(self._name, observe)
         self._variant = card.variants[card.select(ask, alias).variant]
         self._encoder = Encoder(
             card,
@@ -63,7 +76,9 @@ class EncoderReplica:
             cpu_threads=settings.cpu_threads or os.cpu_count(),
         )
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="forward")
-        self._batcher: Batcher[Selection] = Batcher(self._forward, max_batch=self._default_batch())
+        self._batcher: Batcher[Selection] = Batcher(
+            self._forward, max_batch=self._default_batch(), on_forward=self._count
+        )
         self._info = self._encoder.info()
         self._failure: tuple[CheckpointError, float] | None = None
         self._forward_ms = 0.0
@@ -89,6 +104,12 @@ class EncoderReplica:
         """Apply a new ``user_config`` in place."""
         self._batcher.max_batch = user_config.get("batch_size") or self._default_batch()
 
+    def check_health(self) -> None:
+        """Serve asks every few seconds: then levels are told. One told while the process starts would be lost."""
+        metrics.FORWARD_WEIGHTS_LOADED.set(float(self._failure is None), self._name)
+        metrics.BATCH_LIMIT_SAMPLES.set(self._batcher.max_batch, self._name)
+        metrics.BATCH_WAITING_SAMPLES.set(self._batcher.waiting, self._name)
+
     async def status(self) -> dict[str, str | int | float | None]:
         """State for the catalogue: whether weights are loaded, samples waiting, device, batch size, process id."""
         failure = None if self._failure is None else str(self._failure[0])
@@ -102,16 +123,23 @@ class EncoderReplica:
             "forward_cpu_s": self._forward_ms / 1e3,
         }
 
-    async def encode(self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection) -> Encoded:
+    async def encode(
+        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, caller: Origin = NOBODY
+    ) -> Encoded:
         """Compute a group of blocks.
 
         Args:
             payloads: references (read here, straight from shared memory) or the payloads themselves.
             selection: variant, modality and options; equal for the whole group.
+            caller: the request that it is done for.
 
         Raises:
             CheckpointError: the weights are missing or do not fit.
         """
+        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads)):
+            return await self._encoded(payloads, selection)
+
+    async def _encoded(self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection) -> Encoded:
         self._check_weights()
         arrived = time.perf_counter()
         ready = [item if isinstance(item, Payload) else await item for item in payloads]
@@ -135,13 +163,26 @@ class EncoderReplica:
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         """One forward in the device's own thread, so that the replica keeps answering."""
         loop = asyncio.get_running_loop()
+        run = contextvars.copy_context().run  # the thread's log lines name the requests too
+        started = time.perf_counter()
         try:
-            tokens, info = await loop.run_in_executor(self._device_thread, self._timed_forward, batch, selection)
-        except CheckpointError as error:
-            self._failure = (error, time.monotonic())
+            tokens, info = await loop.run_in_executor(self._device_thread, run, self._timed_forward, batch, selection)
+        except RSEmbedError as error:
+            metrics.FORWARD_FAILURES.add(1, self._name, error.code)
+            if isinstance(error, CheckpointError):
+                self._failure = (error, time.monotonic())
             raise
+        metrics.FORWARD_SECONDS.observe(time.perf_counter() - started, self._name)
         self._info = info
         return tokens, info
+
+    def _count(self, done: Forwarded) -> None:
+        """Metrics of a forward, and its span in the trace of every request that had samples in it."""
+        metrics.BATCH_SAMPLES.observe(done.samples, self._name)
+        metrics.BATCH_WAIT_SECONDS.observe(done.waited_s, self._name)
+        facts: dict[str, tracing.Fact] = {"samples": done.samples, "waited_s": done.waited_s}
+        for origin in done.origins:
+            tracing.past("forward", origin, done.began_ns, done.ended_ns, {**facts, "requests": len(done.origins)})
 
     def _timed_forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         started = time.process_time()

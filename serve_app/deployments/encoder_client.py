@@ -19,6 +19,7 @@ from ray.serve.schema import DeploymentStatusOverview
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import ForwardError, JSONValue, RSEmbedError, Unavailable
 from serve_app.deployments.ray_errors import REFETCH, RESEND
+from serve_app.observe.origin import origin
 from serve_app.router import Lost, PayloadLost, Reference
 from serve_app.wire.blocks import Encoded
 
@@ -94,7 +95,7 @@ class ServeEncoder:
             Unavailable: the deployment has failed, or has no replica in time.
             RSEmbedError: what the replica raised.
         """
-        response = self._handle.encode.remote(list(payloads), selection)
+        response = self._handle.encode.remote(list(payloads), selection, origin())
         call = asyncio.ensure_future(_result(response))
         try:
             await self._watch(call)

@@ -15,8 +15,9 @@ from serve_app.deployments.fetcher import Fetcher
 from serve_app.deployments.limiter import quota_actor
 from serve_app.deployments.ray_errors import REFETCH, RESEND
 from serve_app.flow import fair_share
+from serve_app.observe.origin import origin
 from serve_app.router import Lost, Reference
-from serve_app.settings import FetchSettings, ProviderSettings
+from serve_app.settings import FetchSettings, ObserveSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, Hurry, Item
 
 _log = logging.getLogger(__name__)
@@ -29,10 +30,14 @@ class RayFetchPool:
 
     Args:
         name: the application; actors are called ``<name>-fetch-<i>``.
+        observe: logs and traces of the actors.
     """
 
-    def __init__(self, name: str, settings: FetchSettings, providers: ProviderSettings) -> None:
+    def __init__(
+        self, name: str, settings: FetchSettings, providers: ProviderSettings, observe: ObserveSettings
+    ) -> None:
         self._name = name
+        self._observe = observe
         self._settings = settings
         self._providers = providers
         self._quota = f"{name}-quota" if providers.quotas else None
@@ -71,7 +76,7 @@ class RayFetchPool:
                 max_concurrency=1000,  # the actor bounds its own reads; calls only wait in its loop
                 scheduling_strategy="SPREAD",
             )
-            .remote(self._settings, self._providers, self._quota)
+            .remote(self._settings, self._providers, self._quota, self._observe)
         )
 
     async def blocks(
@@ -87,7 +92,8 @@ class RayFetchPool:
         self._load[actor] += len(span)
         left = len(span)
         try:
-            generator = self._actors[actor].blocks.options(num_returns="streaming").remote(list(span), hurry)
+            call = self._actors[actor].blocks.options(num_returns="streaming")
+            generator = call.remote(list(span), hurry, origin())
             references = aiter(generator)
             async for payload in references:
                 # What is read comes second: where it arrived, the payload before it was no dying actor's error.

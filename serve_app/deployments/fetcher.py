@@ -9,13 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
 
 from rs_embed_core.errors import ProviderError, RSEmbedError
 from rs_embed_core.fetch import fetch
-from rs_embed_core.plan import backend_of
+from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.prepare import prepare
 from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.providers import get_provider, register_provider
@@ -25,8 +25,12 @@ from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
-from serve_app.observe import FetchMetrics
-from serve_app.settings import FetchSettings, ProviderSettings
+from serve_app.observe import metrics, tracing
+from serve_app.observe.fetching import count_block
+from serve_app.observe.origin import NOBODY, Origin
+from serve_app.observe.origin import under as working_for
+from serve_app.observe.process import watch_process
+from serve_app.settings import FetchSettings, ObserveSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Hurry, Item, Payload, Slot
 
 
@@ -88,14 +92,22 @@ class Fetcher:
 
     Args:
         quota: name of the quota actor; None where there is none, and each gate lets the whole quota through.
+        observe: logs and traces of the process; None leaves it as it is.
     """
 
-    def __init__(self, settings: FetchSettings, providers: ProviderSettings, quota: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: FetchSettings,
+        providers: ProviderSettings,
+        quota: str | None = None,
+        observe: ObserveSettings | None = None,
+    ) -> None:
+        watch_process("fetch", observe)
         self._settings = settings
         self._default = providers.default
         self._gates = self._set_up(providers)
         self._crew = Crew(settings.concurrency)
-        self._metrics = FetchMetrics()
+        self._under_way = 0
         self._quota, self._quotas = quota, providers.quotas
         self._leases: asyncio.Task[None] | None = None
 
@@ -106,46 +118,72 @@ class Fetcher:
             register_provider(name, provider)
         return table.gates
 
-    async def blocks(self, span: Sequence[Item], hurry: Hurry) -> AsyncIterator[BlockInfo | Payload]:
-        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one."""
+    async def blocks(
+        self, span: Sequence[Item], hurry: Hurry, caller: Origin = NOBODY
+    ) -> AsyncIterator[BlockInfo | Payload]:
+        """Yield, for each block, its heavy half and then its light half, until every ROI of the span is in one.
+
+        Args:
+            caller: the request that the span is of.
+        """
         self._hold_leases()
+        work = tracing.begin("fetch", caller, rois=len(span), bulk=hurry.bulk)
+        # The ROIs of a long job have no spans of their own: there would be thousands in one trace.
+        whose = replace(work.origin, traceparent=None) if hurry.bulk else work.origin
         linger_s = max(hurry.patience_s, self._settings.linger_ms / 1e3)
         terms = Terms(time.monotonic() + hurry.left_s, hurry.bulk)
         mailbox = _Mailbox(asyncio.get_running_loop())
-        self._crew.do((partial(self._deliver, item, terms, mailbox) for item in span), bulk=hurry.bulk)
+        self._crew.do((partial(self._deliver, item, terms, mailbox, origin=whose) for item in span), bulk=hurry.bulk)
+        left = self._move(len(span))
         try:
-            left = len(span)
             while left:
                 block = await mailbox.take(min(left, self._settings.block_items), linger_s)
-                left -= len(block)
+                left += self._move(-len(block))
                 info, payload = pack(block)
-                self._metrics.block(info.items)
+                self._count(info, span[0])
                 yield payload
                 yield info
         finally:
             mailbox.wanted = False
+            self._move(-left)
+            work.end()
+
+    def _move(self, rois: int) -> int:
+        """Note that so many ROIs came, or left; gives the number back."""
+        self._under_way += rois
+        metrics.FETCH_WAITING_ROIS.set(self._under_way)
+        return rois
+
+    def _count(self, info: BlockInfo, one: Item) -> None:
+        """Metrics of a block; all of its ROIs are of one request, as ``one`` is."""
+        ask = one.plan.ask
+        model, provider = recipe(ask).selection.encoder, backend_of(ask, self._default)
+        count_block(info.items, provider=provider, model=model, samples=info.samples)
 
     def _hold_leases(self) -> None:
         """Begin, with the first span, to hold this actor's parts of the quotas."""
         if self._leases is None and self._quota is not None and self._gates:
             holder = f"{os.getpid()}-{uuid4().hex}"
             find = partial(quota_actor, self._quota, self._quotas)
-            leases = Leases(holder, self._gates, find, self._metrics)
+            leases = Leases(holder, self._gates, find)
             self._leases = asyncio.get_running_loop().create_task(leases.run())
 
-    def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox) -> None:
+    def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox, *, origin: Origin) -> None:
         if mailbox.wanted:
-            with under(terms):
+            with under(terms), working_for(origin):
                 mailbox.put(self._one(item))
 
     def _one(self, item: Item) -> _Done:
         """Read and prepare one ROI in a thread; its error is its result."""
         try:
-            provider = get_provider(backend_of(item.plan.ask, self._default))
+            name = backend_of(item.plan.ask, self._default)
             started = time.perf_counter()
-            chip = fetch(item.plan, provider)
+            with tracing.span("read", index=item.index, provider=name) as work:
+                chip = fetch(item.plan, get_provider(name))
+                work.note(dict(chip.facts))
             fetch_ms = 1e3 * (time.perf_counter() - started)
-            prepared = prepare(chip, item.plan)
+            with tracing.span("prepare", index=item.index):
+                prepared = prepare(chip, item.plan)
         except RSEmbedError as error:
             return _Done(item.index, error=error)
         except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
 from rs_embed_core.embedding import Embedding
-from rs_embed_core.errors import JSONValue
+from rs_embed_core.errors import JSONValue, RSEmbedError
 from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
 from serve_app.deployments.fetch_pool import RayFetchPool
 from serve_app.deployments.product_client import ProductClient
-from serve_app.router import Deployed, Router, default_ask
+from serve_app.observe import tracing
+from serve_app.observe.jobs import Jobs
+from serve_app.observe.origin import adopt
+from serve_app.observe.process import watch_process
+from serve_app.router import Deployed, Route, Router, default_ask
 from serve_app.settings import ServiceSettings
 from serve_app.stream import stream
 from serve_app.wire.codecs import Reply, record_batches, to_embedding
@@ -41,6 +46,7 @@ class RouterReplica:
     """
 
     def __init__(self, settings: ServiceSettings, encoders: Mapping[str, DeploymentHandle[Any]]) -> None:
+        watch_process("router", settings.observe)
         application = serve.get_replica_context().app_name  # a Serve config may say another than the settings
         board = StatusBoard(application)
         patience = settings.limits.cold_start_timeout_s
@@ -54,9 +60,10 @@ class RouterReplica:
             client = ServeEncoder(encoders[name], board, start_timeout_s=patience)
             deployed[name] = Deployed(model, client)
             self._encoders.append(client)
-        self._fetchers = RayFetchPool(application, settings.fetch, settings.providers)
+        self._fetchers = RayFetchPool(application, settings.fetch, settings.providers, settings.observe)
         self._router = Router(deployed, self._fetchers, settings.limits, settings.providers)
         self._limits = limits(settings)
+        self._jobs = Jobs()
 
     async def run(self, job: Job) -> AsyncGenerator[list[Row]]:
         """Yield rows until every ROI of the job has one.
@@ -64,31 +71,54 @@ class RouterReplica:
         Raises:
             RSEmbedError: the job as a whole cannot be done.
         """
-        rows = stream(job, self._router.route(job))
+        route = self._route(job)
+        rows = self._jobs.watched(stream(job, route), model=route.selection.encoder, rois=len(job.spatials))
         async with contextlib.aclosing(rows):
             async for some in rows:
                 yield some
 
-    async def embed(self, request: Mapping[str, JSONValue]) -> Embedding:
+    def _route(self, job: Job) -> Route:
+        try:
+            return self._router.route(job)
+        except RSEmbedError as error:
+            self._jobs.refused(error)
+            raise
+
+    async def embed(self, request: Mapping[str, JSONValue], traceparent: str | None = None) -> Embedding:
         """The embedding of one ROI; ``request`` has the JSON fields of ``POST /v1/embeddings``.
+
+        Args:
+            traceparent: the caller's span, as the header of that name over HTTP.
 
         Raises:
             RSEmbedError: as in ``rs_embed_core.get_embedding``.
         """
-        job = decode_job(request, limits=self._limits)
-        async for rows in self.run(job):
-            for row in rows:
-                if row.error is not None:
-                    raise row.error
-                return to_embedding(row)
-        raise AssertionError("a job yields a row for every ROI")
+        work = tracing.begin_request("embed", uuid.uuid4().hex, traceparent)
+        adopt(work.origin)
+        try:
+            async with contextlib.aclosing(self.run(decode_job(request, limits=self._limits))) as lists:
+                rows = [row async for some in lists for row in some]
+        finally:
+            work.end()
+        return to_embedding(rows[0])
 
-    async def embed_stream(self, request: Mapping[str, JSONValue]) -> AsyncIterator[pa.RecordBatch]:
-        """Yield the rows of many ROIs as record batches; the last one, without rows, carries the summary."""
-        job = decode_job(request, limits=self._limits)
-        async with contextlib.aclosing(record_batches(Reply(job, is_uniform(job)), self.run(job))) as batches:
-            async for batch in batches:
-                yield batch
+    async def embed_stream(
+        self, request: Mapping[str, JSONValue], traceparent: str | None = None
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Yield the rows of many ROIs as record batches; the last one, without rows, carries the summary.
+
+        Args:
+            traceparent: as for ``embed``.
+        """
+        work = tracing.begin_request("embed_stream", uuid.uuid4().hex, traceparent)
+        adopt(work.origin)
+        try:
+            job = decode_job(request, limits=self._limits)
+            async with contextlib.aclosing(record_batches(Reply(job, is_uniform(job)), self.run(job))) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            work.end()
 
     async def catalogue(self) -> list[dict[str, JSONValue]]:
         """The models, and the state of those served here."""

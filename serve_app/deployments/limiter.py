@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from rs_embed_core.providers.gate import Gate, Quota
-from serve_app.observe import FetchMetrics
+from serve_app.observe import metrics
 from serve_app.quota import TTL_S, Need, Part, Shares
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,6 @@ class Leases:
         holder: a name unique to this process.
         gates: by service; nothing passes them before the first part has come.
         find: gives the handle of the quota actor; called again when that has died.
-        metrics: what is told how it stands at the gates.
     """
 
     def __init__(
@@ -56,14 +55,13 @@ class Leases:
         holder: str,
         gates: Mapping[str, Gate],
         find: Callable[[], Any],  # Any: Ray's handle
-        metrics: FetchMetrics,
     ) -> None:
         self._holder = holder
         self._gates = gates
         self._find = find
         self._quota = find()
-        self._metrics = metrics
         self._parts = dict.fromkeys(gates, 0)
+        self._complaints = dict.fromkeys(gates, 0)
         self._renewed_at = time.monotonic()
         self._starved = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -85,6 +83,7 @@ class Leases:
                 async with asyncio.timeout(TTL_S / 2):
                     self._apply(await self._quota.renew.remote(self._holder, needs))
             except (RayError, TimeoutError) as error:
+                metrics.LIMITER_LOST_RENEWALS.add(1)
                 _log.warning("the quota actor does not answer", extra={"error": str(error).splitlines()[:1]})
                 self._expire()
                 if isinstance(error, ActorDiedError):  # with the router that owned it: whoever finds out starts another
@@ -96,7 +95,10 @@ class Leases:
 
     def _need(self, name: str, gate: Gate) -> Need:
         inside, waiting, cuts = gate.demand
-        self._metrics.gate(name, inside=inside, waiting=waiting, part=self._parts[name])
+        for state, number in (("inside", inside), ("waiting", waiting), ("part", self._parts[name])):
+            metrics.LIMITER_REQUESTS.set(number, name, state)
+        metrics.LIMITER_COMPLAINTS.add(cuts - self._complaints[name], name)
+        self._complaints[name] = cuts
         return Need(inside, waiting, cuts, self._parts[name])
 
     def _apply(self, parts: Mapping[str, Part]) -> None:

@@ -1,4 +1,4 @@
-"""The edge of the HTTP application: every request has an id, and no exception leaves without a problem."""
+"""The edge of the HTTP application: every request has an id and a trace, and no exception leaves without a problem."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.http.problems import problem_response
+from serve_app.observe import tracing
+from serve_app.observe.origin import Origin, under
 from serve_app.wire.problems import unexpected
 
 _log = logging.getLogger(__name__)
@@ -39,17 +41,27 @@ class RequestEdge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        work = tracing.Work(Origin(request_id))
+        if scope["method"] == "POST":  # what a probe asks is not worth a trace
+            work = tracing.begin_request(scope["path"], request_id, headers.get("traceparent"))
+        with under(work.origin):
+            try:
+                await self._answer(scope, receive, send, work)
+            finally:
+                work.end()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, work: tracing.Work) -> None:
+        request_id, started = work.origin.request_id, False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                if self._echo:
-                    MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                self._mark(message, work)
             await send(message)
 
         try:
@@ -62,3 +74,12 @@ class RequestEdge:
                 raise
             response = problem_response(unexpected(error), instance=request_id)
             await response(scope, receive, send_with_id)
+
+    def _mark(self, start: Message, work: tracing.Work) -> None:
+        """The headers that let a caller find the request again: its id, and its span."""
+        headers = MutableHeaders(scope=start)
+        if self._echo:
+            headers["X-Request-ID"] = work.origin.request_id
+        if work.origin.traceparent is not None:
+            headers["traceresponse"] = work.origin.traceparent  # W3C Trace Context, level 2
+        work.note({"status": start["status"]})

@@ -22,6 +22,7 @@ from serve_app.settings import ServiceSettings
 from tests.emulator.control import Emulator, emulator
 from tests.parity.golden import golden_dir, load_case
 from tests.parity.published import publish
+from tests.serve import collector as collecting
 from tests.serve import slow as slow_application
 
 _PATIENCE_S = 30
@@ -45,7 +46,14 @@ def earth_engine() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def service(weights: Path, earth_engine: Emulator) -> Iterator[Serving]:
+def collector() -> Iterator[collecting.Collector]:
+    """Where the main application sends the traces that its callers ask for."""
+    with collecting.collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service(weights: Path, earth_engine: Emulator, collector: collecting.Collector) -> Iterator[Serving]:
     """The main application; its numbers come from one thread, as the library's in these tests."""
     models: list[dict[str, object]] = [
         {"model": name} for name in ("mosaiks", "galileo", "remoteclip", "gse", "tessera")
@@ -63,6 +71,7 @@ def service(weights: Path, earth_engine: Emulator) -> Iterator[Serving]:
             },
             "limits": {"window_rois": 48, "max_body_mb": 0.1, "cold_start_timeout_s": 120},
             "http": {"port": free_port()},
+            "observe": {"traces": {"endpoint": collector.url, "ratio": 0.0}},
         }
     )
     processes: list[psutil.Process] = []

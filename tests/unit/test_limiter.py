@@ -17,7 +17,6 @@ from rs_embed_core.errors import ProviderTimeout
 from rs_embed_core.providers.calls import Terms
 from rs_embed_core.providers.gate import Gate, Quota
 from serve_app.deployments.limiter import Leases, QuotaActor
-from serve_app.observe import FetchMetrics
 from serve_app.quota import TTL_S, Need, Part
 
 QUOTA = Quota(at_once=6, per_second=6000)  # a rate that no test reaches
@@ -73,7 +72,7 @@ def actor() -> QuotaActor:
 
 
 def leases(holder: str, gates: Mapping[str, Gate], handle: Handle) -> Leases:
-    return Leases(holder, gates, lambda: handle, FetchMetrics())
+    return Leases(holder, gates, lambda: handle)
 
 
 @contextlib.asynccontextmanager
@@ -152,7 +151,7 @@ async def test_a_part_that_cannot_be_renewed_is_given_up(actor: QuotaActor) -> N
 async def test_for_an_actor_that_died_another_is_looked_for(actor: QuotaActor) -> None:
     gate, handles = Gate(QUOTA, name="heir"), [Handle(actor, "dead"), Handle(actor, "dead"), Handle(actor)]
     found = iter(handles)
-    async with renewed(Leases("a", {"heir": gate}, lambda: next(found), FetchMetrics())):
+    async with renewed(Leases("a", {"heir": gate}, lambda: next(found))):
         assert await passes(gate)
     assert list(found) == []
 

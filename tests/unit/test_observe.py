@@ -1,14 +1,28 @@
+"""What stages count, and the table of metrics."""
+
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from ray.util.metrics import Metric
+
 from rs_embed_core import PointBuffer, TemporalSpec
-from rs_embed_core.errors import NoImagery
+from rs_embed_core.errors import NoImagery, UnknownModel
 from rs_embed_core.fetch import fetch
+from rs_embed_core.geo import Grid, bounds_of
 from rs_embed_core.plan import plan
 from rs_embed_core.prepare import prepare
 from rs_embed_core.providers import get_provider
 from rs_embed_core.specs.request import Ask
-from serve_app.observe import FetchMetrics, Reads
+from serve_app.observe import metrics
+from serve_app.observe.fetching import Reads, count_block, km2
+from serve_app.observe.jobs import Jobs, Watch
+from serve_app.observe.measures import Count, Level, Spread
 from serve_app.wire.blocks import BlockItem
+from serve_app.wire.rows import Row
 
 
 def item(index: int, *facts: tuple[str, str | int]) -> BlockItem:
@@ -16,19 +30,113 @@ def item(index: int, *facts: tuple[str, str | int]) -> BlockItem:
     ask = Ask(model="mosaiks", temporal=TemporalSpec.range("2022-06-01", "2022-09-01"))
     resolved = plan(ask.at(PointBuffer(11.0, 48.0, 80.0)))
     info = prepare(fetch(resolved, get_provider("synthetic")), resolved).info
-    return BlockItem(index, type(info)(**{**vars(info), "provider": "gee", "facts": facts}), fetch_ms=12.0)
+    return BlockItem(index, type(info)(**{**vars(info), "facts": facts}), fetch_ms=12.0)
 
 
-def test_reads_are_summed_by_provider_outcome_and_cache() -> None:
+def test_reads_are_summed_by_outcome_and_place() -> None:
     paid, free = (("requests", 2), ("retries", 1), ("cache", "miss")), (("requests", 0), ("cache", "memory"))
     failed = BlockItem(3, error=NoImagery("none."))
     reads = Reads.of([item(0, *paid), item(1, *paid), item(2, *free), failed])
-    assert reads.chips == {("gee", "ok", "miss"): 2, ("gee", "ok", "memory"): 1, ("", "no_imagery", ""): 1}
-    assert reads.counts[("gee", "requests")] == 4
-    assert reads.counts[("gee", "retries")] == 2
+    assert reads.outcomes == {("ok", "nobody"): 3, ("no_imagery", "caller"): 1}
+    assert reads.found == {"miss": 2, "memory": 1}
+    assert reads.counts["requests"] == 4
+    assert reads.counts["retries"] == 2
 
 
-def test_metrics_are_written_without_a_cluster() -> None:
-    metrics = FetchMetrics()
-    metrics.block([item(0, ("requests", 2)), BlockItem(1, error=NoImagery("none."))])
-    metrics.gate("gee", inside=1, waiting=0, part=2)
+def test_only_what_was_read_counts_as_ground() -> None:
+    once = Reads.of([item(0)])
+    assert once.pixels > 0
+    assert once.km2 == pytest.approx(0.16**2 * math.cos(math.radians(48)) ** 2, rel=0.3)  # whole pixels, so more
+    again = Reads.of([item(0, ("cache", "miss")), item(1, ("cache", "disk")), item(2, ("cache", "shared"))])
+    assert (again.pixels, again.km2) == (once.pixels, once.km2)
+
+
+def test_ground_is_smaller_than_mercator_says() -> None:
+    equator = Grid.on_lattice(bounds_of(PointBuffer(0.0, 0.0, 500.0)), 10)
+    north = Grid.on_lattice(bounds_of(PointBuffer(0.0, 60.0, 500.0)), 10)
+    assert km2(equator) == pytest.approx(1.0, rel=0.03)
+    assert km2(north) == pytest.approx(0.25, rel=0.03)
+    assert km2(equator, (0.0, 0.5, 0.25, 0.75)) == pytest.approx(km2(equator) / 4)
+
+
+def test_ground_of_other_projections() -> None:
+    utm = Grid("EPSG:32632", (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_300_000.0), 100, 100)
+    assert km2(utm) == pytest.approx(1.0)
+    degrees = Grid("EPSG:4326", (0.01, 0.0, 10.0, 0.0, -0.01, 60.5), 100, 100)
+    assert km2(degrees) == pytest.approx(111.3 * 111.3 * 0.5, rel=0.01)
+    assert km2(Grid("", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 100, 100)) == 0.0
+
+
+def test_a_block_is_counted_without_a_cluster() -> None:
+    items = [item(0, ("requests", 2), ("queued_ms", 30), ("cache", "miss")), BlockItem(1, error=NoImagery("none."))]
+    count_block(items, provider="gee", model="mosaiks-gaussian", samples=1)
+
+
+async def _rows(*lists: list[Row]) -> AsyncIterator[list[Row]]:
+    for rows in lists:
+        yield rows
+
+
+async def test_rows_pass_through_a_watch_unchanged(caplog: pytest.LogCaptureFixture) -> None:
+    lists = [[Row(0), Row(1)], [Row(2, error=NoImagery("none."))]]
+    with caplog.at_level("INFO", "serve_app"):
+        seen = [rows async for rows in Jobs().watched(_rows(*lists), model="m", rois=3)]
+    assert seen == lists
+    (line,) = caplog.records
+    assert (line.message, line.end, line.rows, line.problems) == ("request ended", "problems", 3, 1)
+
+
+@pytest.mark.parametrize(("rows", "rois", "end"), [(1, 1, "complete"), (1, 2, "left"), (0, 1, "left")])
+def test_how_a_request_ended(rows: int, rois: int, end: str, caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch("m", rois)
+    if rows:
+        watch.take([Row(0)])
+    with caplog.at_level("INFO", "serve_app"):
+        watch.end(failed=False)
+    assert caplog.records[0].end == end
+
+
+async def test_a_failure_goes_on_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing() -> AsyncIterator[list[Row]]:
+        yield [Row(0)]
+        raise UnknownModel("gone.")
+
+    with caplog.at_level("INFO", "serve_app"), pytest.raises(UnknownModel):
+        [rows async for rows in Jobs().watched(failing(), model="m", rois=2)]
+    assert caplog.records[0].end == "failed"
+
+
+def test_the_table_is_well_formed() -> None:
+    names = [measure.name for measure in metrics.ALL]
+    assert len(set(names)) == len(names) > 20
+    stages = {measure.stage for measure in metrics.ALL}
+    assert stages == {
+        "request", "fetch", "cache", "limiter", "prepare", "batch", "forward", "assemble", "stream",
+    }  # fmt: skip
+    for measure in metrics.ALL:
+        assert re.fullmatch(r"rs_embed_[a-z]+_[a-z0-9_]+", measure.name)
+        assert measure.doc.endswith(".")
+        assert measure.name not in measure.doc
+
+
+@pytest.mark.parametrize("measure", metrics.ALL, ids=lambda measure: measure.name)
+def test_every_metric_can_be_made(measure: Count | Level | Spread) -> None:
+    """Ray refuses bad names, labels and boundaries when a metric is made."""
+    labels = ["x"] * len(measure.labels)
+    match measure:
+        case Count():
+            measure.add(1, *labels)
+        case Level():
+            measure.set(1, *labels)
+        case Spread():
+            measure.observe(1, *labels)
+    made = vars(measure)["_made"]
+    assert isinstance(made, Metric)
+    assert made.info["name"] == measure.name
+    assert made.info["tag_keys"] == measure.labels
+
+
+def test_nothing_is_not_counted() -> None:
+    Count("test", "nothing", "Never made.").add(0)
+    with pytest.raises(ValueError, match="zip"):
+        Count("test", "labels", "Has one.", ("one",)).add(1)

@@ -1,0 +1,105 @@
+"""Metrics of stages request and stream, and the one log line that every request ends with."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rs_embed_core.errors import RSEmbedError
+from serve_app.observe import metrics, tracing
+from serve_app.observe.outcomes import outcomes_of
+from serve_app.wire.reply import closing
+from serve_app.wire.rows import Row
+
+_log = logging.getLogger(__name__)
+
+type End = Literal["complete", "problems", "failed", "left"]
+
+
+@dataclass
+class Watch:
+    """What became of one request so far.
+
+    Attributes:
+        model: name of the encoder deployment.
+        rois: asked for.
+    """
+
+    model: str
+    rois: int
+    rows: int = 0
+    problems: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    first_row_s: float | None = None
+
+    def take(self, rows: list[Row]) -> None:
+        """Note rows on their way to the caller."""
+        if self.first_row_s is None:
+            self.first_row_s = time.perf_counter() - self.began
+            metrics.REQUEST_FIRST_ROW_SECONDS.observe(self.first_row_s, self.model)
+        for (outcome, fault), number in outcomes_of(row.error for row in rows).items():
+            metrics.STREAM_ROWS.add(number, self.model, outcome, fault)
+        metrics.STREAM_BYTES.add(sum(row.data.nbytes for row in rows if row.data is not None), self.model)
+        self.rows += len(rows)
+        self.problems += sum(row.error is not None for row in rows)
+
+    def end(self, *, failed: bool) -> None:
+        """Note the end of the request."""
+        seconds = time.perf_counter() - self.began
+        how = self._how(failed=failed)
+        metrics.REQUEST_JOBS.add(1, self.model, how)
+        metrics.REQUEST_SECONDS.observe(seconds, self.model)
+        facts: dict[str, tracing.Fact] = {
+            "model": self.model,
+            "rois": self.rois,
+            "rows": self.rows,
+            "problems": self.problems,
+            "end": how,
+            "seconds": round(seconds, 3),
+            "first_row_s": None if self.first_row_s is None else round(self.first_row_s, 3),
+        }
+        tracing.note_request(facts)
+        _log.info("request ended", extra=facts)
+
+    def _how(self, *, failed: bool) -> End:
+        if failed:
+            return "failed"
+        if self.rows < self.rois:
+            return "left"
+        return "problems" if self.problems else "complete"
+
+
+class Jobs:
+    """The requests under way in one router."""
+
+    def __init__(self) -> None:
+        self._active = 0
+
+    def refused(self, error: RSEmbedError) -> None:
+        """Note a request that went to no model."""
+        metrics.REQUEST_REFUSED.add(1, error.code)
+
+    async def watched(self, rows: AsyncIterator[list[Row]], *, model: str, rois: int) -> AsyncGenerator[list[Row]]:
+        """Yield the same rows; note them, and how it ends. A caller who leaves closes this."""
+        watch = Watch(model, rois)
+        metrics.REQUEST_ROIS.add(rois, model)
+        self._move(1)
+        failed = False
+        try:
+            async with closing(rows):
+                async for some in rows:
+                    watch.take(some)
+                    yield some
+        except Exception:
+            failed = True
+            raise
+        finally:
+            self._move(-1)
+            watch.end(failed=failed)
+
+    def _move(self, step: int) -> None:
+        self._active += step
+        metrics.REQUEST_ACTIVE_JOBS.set(self._active)
