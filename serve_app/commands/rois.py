@@ -1,11 +1,13 @@
-"""ROIs from files: GeoJSON, CSV, Parquet and GeoParquet."""
+"""ROIs from files, here or in an object store: GeoJSON, CSV, Parquet and GeoParquet."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ import shapely
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError
 from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
+from serve_app.export.store import located
 
 _BOX = ("minlon", "minlat", "maxlon", "maxlat")
 _POINT = ("lon", "lat", "buffer_m")
@@ -30,36 +33,58 @@ def read_rois(path: str | Path) -> list[Spatial]:
     Raises:
         InvalidRequest: no such file, another format, or a row that is no ROI (``index`` in the context).
     """
-    path = Path(path)
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        msg = f"{path.name} is of no known format."
-        raise InvalidRequest(msg, hint=f"Give one of {', '.join(_READERS)}.")
-    try:
-        rois = list(read(path))
-    except _UNREADABLE as error:
-        msg = f"{path} cannot be read: {error}"
-        raise InvalidRequest(msg, hint="See rs-embed embed --help for the formats.") from error
-    if not rois:
-        msg = f"{path} has no ROI."
-        raise InvalidRequest(msg, hint="Give at least one.")
+    rois: list[Spatial] = []
+    for row in scan_rois(path):
+        if isinstance(row, RSEmbedError):
+            raise row
+        rois.append(row)
     return rois
 
 
-def _numbered(rows: Iterable[object], build: Callable[[object], Spatial]) -> Iterator[Spatial]:
-    """Yield one ROI per row; an error says which row."""
+def scan_rois(path: str | Path) -> list[Spatial | RSEmbedError]:
+    """The rows of a file, in its order: each an ROI, or what is wrong with it (``index`` in the context).
+
+    Args:
+        path: of a file, or a URL such as ``gs://bucket/fields.parquet``.
+
+    Raises:
+        InvalidRequest: no such file, another format, or no row.
+    """
+    name = PurePosixPath(str(path)).name
+    read = _READERS.get(PurePosixPath(name).suffix.lower())
+    if read is None:
+        msg = f"{name} is of no known format."
+        raise InvalidRequest(msg, hint=f"Give one of {', '.join(_READERS)}.")
+    try:
+        filesystem, inside = located(str(path))
+        with filesystem.open_input_file(inside) as file:
+            rows = list(read(file))
+    except _UNREADABLE as error:
+        msg = f"{path} cannot be read: {error}"
+        raise InvalidRequest(msg, hint="See rs-embed embed --help for the formats.") from error
+    if not rows:
+        msg = f"{path} has no ROI."
+        raise InvalidRequest(msg, hint="Give at least one.")
+    return rows
+
+
+type _Rows = Iterator[Spatial | RSEmbedError]
+
+
+def _numbered(rows: Iterable[object], build: Callable[[object], Spatial]) -> _Rows:
+    """Yield what each row is; an error says which row."""
     for index, row in enumerate(rows):
         try:
             yield build(row)
         except RSEmbedError as error:
             error.message = f"ROI {index}: {error.message}"
             error.context["index"] = index
-            raise
+            yield error
 
 
-def _csv(path: Path) -> Iterator[Spatial]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from _numbered(csv.DictReader(file), _of_columns)
+def _csv(file: IO[bytes]) -> _Rows:
+    text = io.StringIO(file.read().decode("utf-8-sig"), newline="")
+    yield from _numbered(csv.DictReader(text), _of_columns)
 
 
 def _of_columns(row: object) -> Spatial:
@@ -83,8 +108,8 @@ def _number(name: str, value: object) -> float:
         raise InvalidRequest(msg, hint=f"{name} is a number.") from None
 
 
-def _geojson(path: Path) -> Iterator[Spatial]:
-    document = json.loads(path.read_text("utf-8"))
+def _geojson(file: IO[bytes]) -> _Rows:
+    document = json.loads(file.read())
     features = document["features"] if document.get("type") == "FeatureCollection" else [document]
     yield from _numbered(features, _of_feature)
 
@@ -113,17 +138,18 @@ def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> 
     return BBox(west, south, east, north)
 
 
-def _parquet(path: Path) -> Iterator[Spatial]:
-    schema = pq.read_schema(path)
+def _parquet(file: IO[bytes]) -> _Rows:
+    table = pq.ParquetFile(file)
+    schema = table.schema_arrow
     geo = json.loads((schema.metadata or {}).get(b"geo", b"null"))
     if geo is None:
         wanted = [name for name in (*_BOX, *_POINT) if name in schema.names]
-        yield from _numbered(pq.read_table(path, columns=wanted).to_pylist(), _of_columns)
+        yield from _numbered(table.read(columns=wanted).to_pylist(), _of_columns)
         return
     name = geo["primary_column"]
     _check_degrees(geo["columns"][name].get("crs"))
     wanted = [column for column in (name, "buffer_m") if column in schema.names]
-    rows = pq.read_table(path, columns=wanted).to_pylist()
+    rows = table.read(columns=wanted).to_pylist()
     yield from _numbered(rows, lambda row: _of_wkb(row, name))
 
 
@@ -140,7 +166,7 @@ def _of_wkb(row: object, name: str) -> Spatial:
     return _of_geometry(shapely.from_wkb(values[name]), values.get("buffer_m"))
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[Spatial]]] = {
+_READERS: Mapping[str, Callable[[IO[bytes]], _Rows]] = {
     ".geojson": _geojson,
     ".json": _geojson,
     ".csv": _csv,

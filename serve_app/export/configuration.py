@@ -1,0 +1,68 @@
+"""How one model's results are made: everything that changes their numbers, as JSON, so that a change is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rs_embed_core.errors import JSONValue
+from rs_embed_core.plan import backend_of, read_scale, recipe
+from rs_embed_core.specs.request import Ask
+from serve_app.export.job import ExportJob
+from serve_app.providers import set_up
+from serve_app.settings import ServiceSettings
+
+
+def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, JSONValue]:
+    """Everything that the numbers of one model of a job depend on, beside the ROIs."""
+    shared = recipe(ask)
+    options = shared.selection.settings
+    weights = shared.card.variant(shared.selection.variant, shared.selection.modality).weights
+    return {
+        "model": shared.selection.model,
+        "variant": shared.selection.variant,
+        "modality": shared.selection.modality,
+        "options": dict(shared.selection.options),
+        "weights": None if weights is None else str(weights),
+        "window": shared.window.to_dict(),
+        "frames": [period.to_dict() for period in shared.frames],
+        "imagery": {
+            "collections": [read.collection for read in (shared.read, *shared.also)],
+            "bands": list(shared.bands),
+            "scale_m": read_scale(shared),
+            "cloudy_pct": shared.read.cloudy_pct,
+            "composite": shared.read.composite,
+            "fill_value": shared.read.fill_value,
+        },
+        "output": ask.output.to_dict(),
+        "input_prep": ask.input_prep.to_dict(),
+        "chain": shared.input.chain_for(options).digest,
+        **_made_by(ask, job, settings),
+    }
+
+
+def _made_by(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, JSONValue]:
+    """Who computes, and from whose imagery; what a service is set up with is its own affair."""
+    if job.service is not None:
+        return {"service": job.service, "backend": ask.backend}
+    backend = backend_of(ask, settings.providers.default)
+    scopes = {provider.name: scope for provider, scope in set_up(settings.providers)}
+    return {"precision": job.workers.precision, "backend": backend, "backend_settings": scopes.get(backend, "")}
+
+
+def changes(old: Mapping[str, JSONValue], new: Mapping[str, JSONValue]) -> list[str]:
+    """What differs, one text for each key: ``imagery.scale_m: 10 -> 20``."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in keys
+        if before.get(key) != after.get(key) or (key in before) != (key in after)
+    ]
+
+
+def _flat(value: Mapping[str, JSONValue], above: str = "") -> Iterator[tuple[str, JSONValue]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", item

@@ -1,0 +1,202 @@
+"""What an export will cost, from its plans alone: nothing is read and nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from rs_embed_core.chip import FetchPlan
+from rs_embed_core.errors import JSONValue, RSEmbedError
+from rs_embed_core.plan import Plan, plan, recipe
+from rs_embed_core.specs.request import Ask
+from rs_embed_core.specs.spatial import Spatial
+from rs_embed_core.tiling import TileLayout
+from serve_app.export.chunks import Todo
+from serve_app.export.ledger import Ledger
+
+_VALUE_BYTES = 4
+_ROW_BYTES = 300  # of a row beside its vector: a file's metas are alike, so little is left of them
+_VECTOR_SHARE = 0.8  # what zstd leaves of a vector's bytes (dofa; mosaiks 0.6, for its zeros)
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one model takes.
+
+    Attributes:
+        rois: that will be computed.
+        samples: inputs of the network; an ROI that is cut into tiles has several.
+        device_s: seconds on one device; None where there is nothing to tell it by.
+        measured: whether ``device_s`` is what parts that are done took; else it follows from parameters and tokens.
+        bytes_written: about.
+    """
+
+    rois: int
+    samples: int
+    device_s: float | None
+    measured: bool
+    bytes_written: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is still to do.
+
+    Attributes:
+        rois: of which something is missing.
+        refused: of those, how many a model cannot plan.
+        reads: of providers, at least; models of equal read share theirs.
+        pixels: frames x rows x columns of all reads.
+        values: the same times bands.
+        bytes_read: of these as float32 in memory; what crosses the network is less.
+    """
+
+    rois: int
+    refused: int
+    reads: int
+    pixels: int
+    values: int
+    bytes_read: int
+    models: Mapping[str, ModelCost]
+
+    @property
+    def device_s(self) -> float | None:
+        """Of all models; None where one is not known."""
+        known = [cost.device_s for cost in self.models.values()]
+        return None if None in known else sum(seconds for seconds in known if seconds is not None)
+
+    @property
+    def bytes_written(self) -> float:
+        """Of all models."""
+        return sum(cost.bytes_written for cost in self.models.values())
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The JSON form."""
+        return {**asdict(self), "device_s": self.device_s, "bytes_written": self.bytes_written}
+
+
+@dataclass
+class Survey:
+    """The plans of ROIs, added up.
+
+    Attributes:
+        nbytes: of the imagery and the samples of each ROI.
+    """
+
+    nbytes: dict[int, float] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    planned: dict[str, int] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
+    reads: int = 0
+    pixels: int = 0
+    values: int = 0
+
+    def add(self, index: int, roi: Spatial, asks: Mapping[str, Ask]) -> None:
+        """Plan one ROI for these models."""
+        reads: set[FetchPlan] = set()
+        held = 0
+        for label, ask in asks.items():
+            try:
+                resolved = plan(ask.at(roi))
+            except RSEmbedError:  # its row will say what is wrong
+                self.refused.add(index)
+                continue
+            reads.update((resolved.fetch, *resolved.also))
+            samples = samples_of(resolved)
+            held += samples * _sample_values(resolved)
+            self.samples[label] = self.samples.get(label, 0) + samples
+            self.planned[label] = self.planned.get(label, 0) + 1
+        own = sum(read.pixels for read in reads)
+        self.reads += len(reads)
+        self.values += own
+        self.pixels += sum(read.pixels // len(read.bands) for read in reads)
+        self.nbytes[index] = float(_VALUE_BYTES * max(own, held))
+
+
+def survey(work: Iterable[Todo], rois: Mapping[int, Spatial], asks: Mapping[str, Ask]) -> Survey:
+    """The plans of everything that is missing."""
+    found = Survey()
+    for entry in work:
+        for index, labels in entry.wanted.items():
+            found.add(index, rois[index], {label: asks[label] for label in labels})
+    return found
+
+
+def estimate(found: Survey, asks: Mapping[str, Ask], ledgers: Sequence[Ledger], tflops: float) -> Estimate:
+    """What the surveyed ROIs will cost.
+
+    Args:
+        ledgers: what is done of the same export says how long it took.
+        tflops: what the device sustains, in 10^12 operations a second.
+    """
+    models = {
+        ledger.label: _cost(
+            asks[ledger.label],
+            found.planned.get(ledger.label, 0),
+            found.samples.get(ledger.label, 0),
+            _measured(ledger),
+            tflops,
+        )
+        for ledger in ledgers
+    }
+    return Estimate(
+        rois=len(found.nbytes),
+        refused=len(found.refused),
+        reads=found.reads,
+        pixels=found.pixels,
+        values=found.values,
+        bytes_read=_VALUE_BYTES * found.values,
+        models=models,
+    )
+
+
+def samples_of(resolved: Plan) -> int:
+    """Inputs of the network for one ROI: its tiles, or one."""
+    spec, shared = resolved.ask.input_prep, recipe(resolved.ask)
+    if spec.mode == "resize" or shared.card.product is not None:
+        return 1
+    grid, shape = resolved.fetch.grid, shared.input.shape_for(resolved.selection.settings)
+    count = TileLayout.of(grid.height, grid.width, spec.tile_size or shape.tile, spec.tile_snap_frac).count
+    return 1 if spec.mode == "auto" and count > spec.max_tiles else count
+
+
+def operations(ask: Ask) -> float | None:
+    """Floating-point operations of one sample, about: twice the parameters for every token.
+
+    None for a network without parameters to count; 0 for a product, which computes nothing.
+    """
+    shared = recipe(ask)
+    if shared.card.product is not None:
+        return 0.0
+    parameters_m = shared.card.variant(shared.selection.variant, shared.selection.modality).parameters_m
+    if not parameters_m:
+        return None
+    shape = shared.input.shape_for(shared.selection.settings)
+    return 2e6 * parameters_m * len(shared.frames) * (shape.image_size // shape.patch_size) ** 2
+
+
+def _sample_values(resolved: Plan) -> int:
+    """Values of one sample; imagery smaller than the network's input is not enlarged where any shape fits."""
+    shared = recipe(resolved.ask)
+    grid, shape = resolved.fetch.grid, shared.input.shape_for(resolved.selection.settings)
+    height, width = shape.image_size, shape.image_size
+    if shape.fit in ("native", "whole"):
+        height, width = min(height, grid.height), min(width, grid.width)
+    return len(shared.frames) * len(shared.bands) * height * width
+
+
+def _measured(ledger: Ledger) -> float | None:
+    """Seconds that a row has taken; None where no part was computed by the job itself."""
+    rows = sum(marker.rows for marker in ledger.markers.values())
+    seconds = sum(marker.device_s for marker in ledger.markers.values())
+    return seconds / rows if rows and seconds else None
+
+
+def _cost(ask: Ask, rois: int, samples: int, row_s: float | None, tflops: float) -> ModelCost:
+    shared = recipe(ask)
+    dim = shared.card.variant(shared.selection.variant, shared.selection.modality).dim
+    work = operations(ask)
+    computed = None if work is None else samples * work / (1e12 * tflops)
+    device_s = computed if row_s is None else rois * row_s
+    written = rois * (_VECTOR_SHARE * _VALUE_BYTES * dim + _ROW_BYTES)
+    return ModelCost(rois, samples, device_s, row_s is not None, written)

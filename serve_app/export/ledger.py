@@ -1,0 +1,168 @@
+"""What of an export is done: a marker beside each file says so, and says when something has changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rs_embed_core.errors import InvalidRequest, JSONValue, ModelError, NoImagery, RSEmbedError, SpecError
+from serve_app.export.configuration import changes
+from serve_app.export.parts import Part, digest
+from serve_app.export.store import Store
+
+FAILURES = "_failures.jsonl"  # the file that lists them all
+_DONE = "_done"
+_MADE = "_made.json"
+_SHOWN = 5  # changes that are named
+_READS_AT_ONCE = 32  # of markers: in an object store each takes a while
+_FINAL = (SpecError, ModelError, NoImagery)  # the ROI's or the model's own affair: they will fail again
+_TEMPORARY_CODES = ("checkpoint_error", "out_of_memory", "forward_error")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one ROI has no row.
+
+    Attributes:
+        again: whether another run should try it again.
+    """
+
+    index: int
+    code: str
+    message: str
+    again: bool
+
+    @classmethod
+    def of(cls, index: int, error: RSEmbedError) -> Failure:
+        """The failure that an error is."""
+        final = isinstance(error, _FINAL) and error.code not in _TEMPORARY_CODES and not error.retryable
+        return cls(index, error.code, str(error), not final)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What became of one part for one model; written after its file.
+
+    Attributes:
+        digest: of the part's ROIs and of how they were embedded.
+        rows: in the file; with none there is no file.
+        device_s: seconds that the forwards of these rows took.
+    """
+
+    digest: str
+    rows: int
+    failures: tuple[Failure, ...] = ()
+    file_bytes: int = 0
+    device_s: float = 0.0
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Marker:
+        """The marker that ``to_dict`` described."""
+        failures = tuple(Failure(**failure) for failure in value["failures"])
+        return cls(**{**value, "failures": failures})
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the files of one model are made: its configuration, and which ROIs go into which part."""
+
+    configuration: Mapping[str, JSONValue]
+    rois: int
+    rois_digest: str
+    part_rois: int
+
+    @classmethod
+    def of(cls, configuration: Mapping[str, JSONValue], parts: Sequence[Part], part_rois: int) -> Made:
+        """For these parts."""
+        rois = sum(len(part.indices) for part in parts)
+        return cls(configuration, rois, digest([part.digest for part in parts]), part_rois)
+
+    def digests(self, parts: Iterable[Part]) -> dict[int, str]:
+        """What the marker of each part must say, by number: it changes with the ROIs and with the configuration."""
+        made = digest(dict(self.configuration))
+        return {part.number: digest([made, part.digest]) for part in parts}
+
+
+def data_file(label: str, part: Part) -> str:
+    """The file of a part and model."""
+    return f"model={label}/{part.name}.parquet"
+
+
+def marker_file(label: str, part: Part) -> str:
+    """Its marker."""
+    return f"{_DONE}/{label}/{part.name}.json"
+
+
+@dataclass
+class Ledger:
+    """The markers of one model.
+
+    Attributes:
+        digests: what the marker of each part must say, by number.
+        stale: names of markers of another configuration, or of parts that there are no more.
+    """
+
+    label: str
+    digests: Mapping[int, str]
+    markers: dict[int, Marker] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, store: Store, label: str, made: Made, parts: Sequence[Part]) -> Ledger:
+        """What the store has."""
+        ledger = cls(label, made.digests(parts))
+        by_name = {f"{part.name}.json": part for part in parts}
+        there = store.names(f"model={label}")
+        names = sorted(store.names(f"{_DONE}/{label}") - {_MADE})
+        with ThreadPoolExecutor(_READS_AT_ONCE) as threads:
+            found = list(threads.map(lambda name: store.read_json(f"{_DONE}/{label}/{name}"), names))
+        for name, value in zip(names, found, strict=True):
+            if value is None:  # another run has removed it meanwhile
+                continue
+            part, marker = by_name.get(name), Marker.from_dict(value)
+            if part is None or marker.digest != ledger.digests[part.number]:
+                ledger.stale.append(name)
+            elif not marker.rows or f"{part.name}.parquet" in there:
+                ledger.markers[part.number] = marker
+        return ledger
+
+    def missing(self, part: Part) -> tuple[int, ...]:
+        """The ROIs of a part that have neither a row nor a failure for good."""
+        marker = self.markers.get(part.number)
+        if marker is None:
+            return part.indices
+        again = {failure.index for failure in marker.failures if failure.again}
+        return tuple(index for index in part.indices if index in again)
+
+    def check(self, store: Store, made: Made) -> None:
+        """Refuse to mix results that were made in different ways.
+
+        Raises:
+            InvalidRequest: the store has some that were; it says what differs.
+        """
+        if not self.stale:
+            return
+        before = store.read_json(f"{_DONE}/{self.label}/{_MADE}")
+        differs = [] if before is None else changes(before, asdict(made))
+        if len(differs) > _SHOWN:
+            differs = [*differs[:_SHOWN], f"and {len(differs) - _SHOWN} more"]
+        said = "; ".join(differs) or f"{len(self.stale)} parts have other digests"
+        msg = f"the results of {self.label} in --out were made in another way ({said})."
+        raise InvalidRequest(msg, hint="Give another --out; or --replace, to compute again what differs.")
+
+    def clear(self, store: Store) -> None:
+        """Remove what is stale: first the marker, so that no file is ever taken for what it is not."""
+        for name in self.stale:
+            store.delete(f"{_DONE}/{self.label}/{name}")
+            store.delete(f"model={self.label}/{name.removesuffix('.json')}.parquet")
+        self.stale.clear()
+
+    def begin(self, store: Store, made: Made) -> None:
+        """Say how the files are made, before there is one."""
+        store.write_json(f"{_DONE}/{self.label}/{_MADE}", asdict(made))

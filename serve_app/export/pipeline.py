@@ -1,0 +1,106 @@
+"""The Ray Data pipeline of an export: chunks in, outcomes out, as they come. Imports Ray."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+from rs_embed_core.errors import RSEmbedError
+from serve_app.export.chunks import chunks
+from serve_app.export.packing import packed, unpacked
+from serve_app.export.planned import Export
+from serve_app.export.stages import AskService, EncodeRois, Outcomes, ReadRois
+
+_ASKED_ROIS = 1024  # of a service at once, as its client does
+_AT_ONCE = 2  # calls of an actor: while one waits for its last reads, or assembles, the next goes on
+
+
+def outcomes_of(export: Export) -> Iterator[Outcomes]:
+    """Yield what becomes of everything that is missing.
+
+    Raises:
+        RSEmbedError: no worker can do anything: weights are missing, the service is not there.
+    """
+    if not export.work:
+        return
+    _be_quiet()
+    pipeline = _asking(export) if export.job.service is not None else _computing(export)
+    for table in pipeline.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for value in unpacked(table):
+            if isinstance(value, RSEmbedError):
+                raise value
+            yield value
+
+
+def _computing(export: Export) -> Dataset:
+    """Read on the CPUs, encode on the GPUs: Ray Data keeps both busy and bounds what waits between them."""
+    job, settings, fetching = export.job, export.settings, export.settings.fetch
+    work = chunks(export.work, export.rois, export.surveyed.nbytes)
+    return (
+        _chunks(work)
+        .map_batches(
+            ReadRois,
+            fn_constructor_args=(export.asks, settings, job.read_timeout_s, f"{settings.name}-export-quota"),
+            **_pool(fetching.actors, num_cpus=fetching.num_cpus, resources=fetching.resources),
+        )
+        .map_batches(
+            EncodeRois,
+            fn_constructor_args=(export.asks, job.workers, settings.checkpoints),
+            **_pool(
+                job.workers.encoders,
+                num_cpus=job.workers.num_cpus,
+                resources=job.workers.resources,
+                num_gpus=job.workers.num_gpus,
+            ),
+        )
+    )
+
+
+def _asking(export: Export) -> Dataset:
+    job = export.job
+    models = {
+        label: {"model": ask.model, "model_config": dict(ask.model_config), "modality": ask.modality}
+        for label, ask in export.asks.items()
+    }
+    one = next(iter(export.asks.values()))
+    how = {
+        "temporal": one.temporal,
+        "fetch": one.fetch,
+        "output": one.output,
+        "input_prep": one.input_prep,
+        "backend": one.backend,
+    }
+    work = chunks(export.work, export.rois, dict.fromkeys(export.rois, 0.0), _ASKED_ROIS)
+    return _chunks(work).map_batches(
+        AskService,
+        fn_constructor_args=(job.service, models, how, job.read_timeout_s),
+        **_pool(job.askers, num_cpus=0, resources={}),
+    )
+
+
+def _chunks(work: Iterator[Any]) -> Dataset:
+    """A block for each chunk: what is lost with a process is done again, chunk by chunk."""
+    return ray.data.from_arrow([packed([chunk]) for chunk in work])
+
+
+def _pool(size: int, *, num_cpus: float, resources: Mapping[str, float], num_gpus: float = 0) -> dict[str, Any]:
+    """Arguments of ``map_batches`` for a pool of actors; Ray Data restarts those that die."""
+    compute = ActorPoolStrategy(size=size, max_concurrent_calls_per_actor=_AT_ONCE, enable_true_multi_threading=True)
+    out: dict[str, Any] = {"compute": compute, "batch_size": None, "batch_format": "pyarrow", "num_cpus": num_cpus}
+    if num_gpus:
+        out["num_gpus"] = num_gpus
+    if resources:
+        out["resources"] = dict(resources)
+    return out
+
+
+def _be_quiet() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,108 @@
+"""``Export``: what a job means, and what of it is still to do. Nothing runs here, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownProvider
+from rs_embed_core.plan import backend_of
+from rs_embed_core.specs.request import Ask
+from rs_embed_core.specs.spatial import Spatial
+from serve_app.export.chunks import Todo, todo
+from serve_app.export.configuration import configuration
+from serve_app.export.estimate import Estimate, Survey, estimate, survey
+from serve_app.export.job import ExportJob
+from serve_app.export.ledger import Failure, Ledger, Made
+from serve_app.export.parts import Part, partition
+from serve_app.export.store import Store
+from serve_app.settings import ServiceSettings
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export, planned.
+
+    Attributes:
+        rois: by their rows in the file; those that are none are in ``refused``.
+        made: how each model's files are made.
+        work: what is missing.
+    """
+
+    job: ExportJob
+    settings: ServiceSettings
+    asks: Mapping[str, Ask]
+    rois: Mapping[int, Spatial]
+    refused: Sequence[Failure]
+    store: Store
+    parts: Sequence[Part]
+    made: Mapping[str, Made]
+    ledgers: Mapping[str, Ledger]
+    work: Sequence[Todo]
+    surveyed: Survey
+
+    @classmethod
+    def planned(
+        cls,
+        job: ExportJob,
+        settings: ServiceSettings,
+        found: Sequence[Spatial | RSEmbedError],
+        *,
+        replace: bool = False,
+    ) -> Export:
+        """The export of a file's rows; what the store has of it is looked at, and nothing is changed.
+
+        Args:
+            found: a row's ROI, or what is wrong with it.
+            replace: what was made in another way is not refused.
+
+        Raises:
+            InvalidRequest: no ROI; or the store has results that were made in another way.
+            UnknownProvider: the backend is not set up.
+        """
+        asks = job.asks()
+        _check_backends(job, settings, asks)
+        rois = {index: roi for index, roi in enumerate(found) if not isinstance(roi, RSEmbedError)}
+        refused = [Failure.of(index, row) for index, row in enumerate(found) if isinstance(row, RSEmbedError)]
+        if not rois:
+            said = f" {refused[0].message}" if refused else ""
+            raise InvalidRequest(f"{job.rois} has no ROI.{said}", hint="Give at least one.")
+        store, parts = Store.at(job.out), partition(rois, job.part_rois)
+        made = {label: Made.of(configuration(ask, job, settings), parts, job.part_rois) for label, ask in asks.items()}
+        ledgers = {label: Ledger.read(store, label, made[label], parts) for label in asks}
+        if not replace:
+            for label, ledger in ledgers.items():
+                ledger.check(store, made[label])
+        work = todo(parts, list(ledgers.values()))
+        surveyed = survey(work, rois, asks)
+        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed)
+
+    @property
+    def estimate(self) -> Estimate:
+        """What is still to do."""
+        return estimate(self.surveyed, self.asks, list(self.ledgers.values()), self.job.workers.tflops)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are missing, of all models."""
+        return sum(len(labels) for entry in self.work for labels in entry.wanted.values())
+
+    @property
+    def failures(self) -> list[tuple[str, Failure]]:
+        """Of all runs so far, each with its model; a row that is no ROI has none."""
+        found = [("", failure) for failure in self.refused]
+        for label, ledger in self.ledgers.items():
+            found += [(label, failure) for _, marker in sorted(ledger.markers.items()) for failure in marker.failures]
+        return found
+
+
+def _check_backends(job: ExportJob, settings: ServiceSettings, asks: Mapping[str, Ask]) -> None:
+    """Refuse a provider that is not set up, before anything starts; a service knows its own."""
+    if job.service is not None:
+        return
+    known = settings.providers.names
+    for ask in asks.values():
+        name = backend_of(ask, settings.providers.default)
+        if name not in known:
+            msg = f"there is no backend {name!r} here."
+            raise UnknownProvider(msg, hint=f"Set it up under settings.providers; there is {', '.join(known)}.")

@@ -1,0 +1,140 @@
+"""The stages of an export as Ray Data runs them, each an actor: read, encode; or ask a service.
+
+An error that ends the export is handed on as a value, for whoever started it to raise: one that a worker raised would
+arrive as a text inside of Ray's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pydantic_core import to_json
+
+from rs_embed_core.errors import RSEmbedError
+from rs_embed_core.specs.request import Ask
+from serve_app.client import EmbeddingClient, StreamItem
+from serve_app.export.chunks import Chunk
+from serve_app.export.encoding import Encoding
+from serve_app.export.job import Workers
+from serve_app.export.packing import packed, unpacked
+from serve_app.export.reading import Block, Reading
+from serve_app.settings import CheckpointSettings, ServiceSettings
+from serve_app.wire.rows import Row
+
+
+@dataclass(frozen=True, eq=False)
+class ReadChunk:
+    """A chunk with its imagery, ready for each of its models."""
+
+    chunk: Chunk
+    blocks: Mapping[str, Block]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What became of a chunk for one model.
+
+    Attributes:
+        rows: one for each ROI.
+        device_s: that the forwards took; 0 where a service computed.
+    """
+
+    part: int
+    label: str
+    rows: tuple[Row, ...]
+    device_s: float = 0.0
+
+
+class ReadRois:
+    """Chunks in, imagery out. Runs where the CPUs and the network are."""
+
+    def __init__(self, asks: Mapping[str, Ask], settings: ServiceSettings, timeout_s: float, quota: str) -> None:
+        self._reading = _made(lambda: Reading(asks, settings, timeout_s=timeout_s, quota=quota))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """See ``ReadChunk``."""
+        return _answered(table, self._read)
+
+    def _read(self, chunk: Chunk) -> Iterable[ReadChunk]:
+        reading = _there(self._reading)
+        return [ReadChunk(chunk, reading.read(chunk.places, chunk.labels))]
+
+
+class EncodeRois:
+    """Imagery in, rows out. Runs where the GPUs are."""
+
+    def __init__(self, asks: Mapping[str, Ask], workers: Workers, checkpoints: CheckpointSettings) -> None:
+        self._encoding = _made(lambda: Encoding(asks, workers, checkpoints))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """See ``Outcomes``."""
+        return _answered(table, self._encoded)
+
+    def _encoded(self, read: ReadChunk) -> Iterable[Outcomes]:
+        encoding, chunk = _there(self._encoding), read.chunk
+        for label in chunk.labels:
+            rows, seconds = encoding.rows(label, read.blocks[label], dict(chunk.places))
+            yield Outcomes(chunk.part, label, tuple(rows), seconds)
+
+
+class AskService:
+    """Chunks in, rows of a service out, over its handle.
+
+    Args:
+        models: by label, as ``stream_models`` takes them.
+        how: its other arguments.
+    """
+
+    def __init__(
+        self, application: str, models: Mapping[str, Mapping[str, Any]], how: Mapping[str, Any], timeout_s: float
+    ) -> None:
+        self._client = _made(lambda: EmbeddingClient.from_handle(application, timeout_s=timeout_s))
+        self._models = models
+        self._how = how
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """See ``Outcomes``."""
+        return _answered(table, self._asked)
+
+    def _asked(self, chunk: Chunk) -> Iterable[Outcomes]:
+        client = _there(self._client)
+        models = {label: self._models[label] for label in chunk.labels}
+        rois = [roi for _, roi in chunk.places]
+        rows: dict[str, list[Row]] = {label: [] for label in chunk.labels}
+        for label, item in client.stream_models(models, spatials=rois, **self._how):
+            rows[label].append(_row(item, chunk.places[item.index][0]))
+        return [Outcomes(chunk.part, label, tuple(found)) for label, found in rows.items()]
+
+
+def _made[T](make: Callable[[], T]) -> T | RSEmbedError:
+    try:
+        return make()
+    except RSEmbedError as error:
+        return error
+
+
+def _there[T](made: T | RSEmbedError) -> T:
+    if isinstance(made, RSEmbedError):
+        raise made
+    return made
+
+
+def _answered[T](table: pa.Table, work: Callable[[T], Iterable[object]]) -> pa.Table:
+    """What the work makes of the values of a table; an error of this stage, or of the one before, in its place."""
+    out: list[object] = []
+    for value in unpacked(table):
+        try:
+            out.extend([value] if isinstance(value, RSEmbedError) else work(value))
+        except RSEmbedError as error:
+            out.append(error)
+    return packed(out)
+
+
+def _row(item: StreamItem, index: int) -> Row:
+    if item.embedding is None:
+        return Row(index, error=item.error)
+    meta = to_json(item.embedding.meta).decode()
+    return Row(index, item.embedding.data, meta)  # type: ignore[arg-type]  # a vector: exports have no grids

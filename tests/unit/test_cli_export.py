@@ -1,0 +1,129 @@
+"""``rs-embed export`` up to where Ray would start."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import ray
+
+from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownProvider
+from serve_app.commands import export
+from serve_app.commands.command import Failed
+from serve_app.commands.rois import read_rois, scan_rois
+
+JOB = "rois: {rois}\nout: {out}\nmodels: [mosaiks, dofa]\ntemporal: {{year: 2022}}\npart_rois: 2\n"
+ROIS = "lon,lat,buffer_m\n11,48,80\n11.1,48,80\n11,x,80\n11.2,48,80\n"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    (tmp_path / "rois.csv").write_text(ROIS)
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB.format(rois=tmp_path / "rois.csv", out=tmp_path / "out"))
+    return path
+
+
+def arguments(*argv: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    export.add(parser.add_subparsers())
+    return parser.parse_args(["export", *map(str, argv)])
+
+
+def lines(*argv: object) -> list[str]:
+    return list(export.export(arguments(*argv)))
+
+
+def test_a_dry_run_says_what_it_would_take_and_touches_nothing(job: Path) -> None:
+    said = "\n".join(lines(job, "--dry-run"))
+    assert "ROIs: 3 (bad rows: 1); files: 4, complete: 0" in said
+    assert "to do: ROIs 3, reads 3, pixels 867, 34.7 kB of imagery" in said  # 17 x 17 of 10 bands each
+    assert "mosaiks-gaussian  3     3        not known" in said
+    assert not (job.parent / "out").exists()
+
+
+def test_the_same_for_programs(job: Path) -> None:
+    found = json.loads("\n".join(lines(job, "--dry-run", "--json")))
+    assert found["estimate"]["reads"] == 3
+    assert found["estimate"]["models"]["dofa-base"]["rois"] == 3
+    assert found["result"] is None
+
+
+def test_flags_win(job: Path) -> None:
+    args = arguments(job, "--model", "dofa/large", "--year", 2021, "--encoders", 2, "--num-gpus", 0.5, "--service")
+    made = export.job_of(args)
+    (ask,) = made.asks().values()
+    assert (ask.model, dict(ask.model_config)) == ("dofa", {"variant": "large"})
+    assert ask.temporal is not None
+    assert ask.temporal.to_dict() == {"year": 2021}
+    assert (made.workers.encoders, made.workers.num_gpus, made.service) == (2, 0.5, "rs-embed")
+
+
+def test_flags_alone(job: Path) -> None:
+    rois, out = job.parent / "rois.csv", job.parent / "out"
+    said = lines("--rois", rois, "--out", out, "--model", "mosaiks", "--year", "2022", "--dry-run")
+    assert "files: 1, complete: 0" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "said"),
+    [
+        (["--model", "nosuch"], RSEmbedError, "there is no model 'nosuch'"),
+        (["--rois", "nowhere.csv"], InvalidRequest, "nowhere.csv"),
+        (["--rois", "gs://bucket/a.txt"], InvalidRequest, "no known format"),
+        (["--part-rois", "0"], InvalidRequest, "part_rois"),
+        (["--start", "2022-01-01"], InvalidRequest, "temporal"),
+    ],
+)
+def test_a_mistake_is_said_before_ray_starts(argv: list[str], kind: type[Exception], said: str, job: Path) -> None:
+    with pytest.raises(kind) as caught:
+        lines(job, *argv)
+    assert said in str(caught.value)
+
+
+def test_a_provider_that_is_not_set_up(job: Path) -> None:
+    job.write_text(job.read_text() + "backend: gee\n")
+    with pytest.raises(UnknownProvider, match="gee"):
+        lines(job, "--dry-run")
+    job.write_text(job.read_text() + "settings: {providers: {gee: {project: mine}}}\n")
+    assert lines(job, "--dry-run")
+
+
+def test_a_wrong_setting(job: Path) -> None:
+    job.write_text(job.read_text() + "settings: {provider: {}}\n")
+    with pytest.raises(InvalidRequest, match="provider"):
+        lines(job, "--dry-run")
+
+
+def test_rows_that_are_no_rois_are_listed_and_the_others_read(job: Path) -> None:
+    rows = scan_rois(job.parent / "rois.csv")
+    assert [isinstance(row, RSEmbedError) for row in rows] == [False, False, True, False]
+    assert "ROI 2: lat is 'x'" in str(rows[2])
+    with pytest.raises(InvalidRequest, match="ROI 2"):
+        read_rois(job.parent / "rois.csv")
+    (job.parent / "rois.csv").write_text("lon,lat,buffer_m\n11,x,80\n")
+    with pytest.raises(InvalidRequest, match="has no ROI"):
+        lines(job, "--dry-run")
+
+
+def test_nothing_left_to_do_needs_no_ray(job: Path, tmp_path: Path) -> None:
+    """A row that is no ROI is a failure of every run."""
+    from serve_app.export.ledger import Marker, marker_file  # noqa: PLC0415 - one test
+    from serve_app.export.planned import Export  # noqa: PLC0415
+    from serve_app.settings import ServiceSettings  # noqa: PLC0415
+
+    made = export.job_of(arguments(job))
+    planned = Export.planned(made, ServiceSettings(), scan_rois(made.rois))
+    for label, ledger in planned.ledgers.items():
+        for part in planned.parts:
+            marker = Marker(ledger.digests[part.number], rows=0)
+            planned.store.write_json(marker_file(label, part), marker.to_dict())
+    said: list[str] = []
+    with pytest.raises(Failed):
+        said.extend(export.export(arguments(job)))
+    assert (tmp_path / "out" / "_failures.jsonl").read_text().count("\n") == 1
+    assert not ray.is_initialized()
+    job.write_text(job.read_text() + "allowed_failures: 1\n")
+    assert "failures: 1" in "\n".join(lines(job))

@@ -1,0 +1,234 @@
+"""Markers, files, and what a second run makes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+from pyarrow import fs
+
+from rs_embed_core.errors import (
+    CheckpointError,
+    InvalidInput,
+    InvalidRequest,
+    NoImagery,
+    ProviderAuth,
+    ProviderTimeout,
+    RoiTooLarge,
+    RSEmbedError,
+)
+from rs_embed_core.specs.spatial import PointBuffer
+from serve_app.export.chunks import todo
+from serve_app.export.ledger import Failure, Ledger, Made, Marker
+from serve_app.export.parts import Part, partition
+from serve_app.export.stages import Outcomes
+from serve_app.export.store import Store, located
+from serve_app.export.writer import Gathered, Gathering, Writer, list_failures
+from serve_app.wire.rows import Row
+
+ROIS = {i: PointBuffer(8 + 0.01 * i, 47, 100) for i in range(10)}
+PARTS = partition(ROIS, 4)
+WAY = {"model": "mosaiks", "imagery": {"scale_m": 10}}
+META = {"model": "mosaiks", "variant": "gaussian", "modality": "s2", "temporal": {"start": "2022-01-01"}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(str(tmp_path / "out"))
+
+
+def made(way: Mapping[str, object] = WAY, parts: list[Part] = PARTS, size: int = 4) -> Made:
+    return Made.of(way, parts, size)  # type: ignore[arg-type]
+
+
+def read(store: Store, how: Made | None = None, parts: list[Part] = PARTS) -> Ledger:
+    return Ledger.read(store, "m", how or made(), parts)
+
+
+def good(index: int) -> Row:
+    return Row(index, np.full(3, index, np.float32), json.dumps(META))
+
+
+def write(store: Store, ledger: Ledger, part: Part, *rows: Row) -> Marker:
+    gathered = Gathered(part, "m", {row.index for row in rows})
+    gathered.add(Outcomes(part.number, "m", rows, device_s=0.5))
+    return Writer(store, {"m": ledger}, ROIS).write(gathered)
+
+
+def written(store: Store) -> Ledger:
+    """All parts, as a run without a failure leaves them."""
+    ledger = read(store)
+    ledger.begin(store, made())
+    for part in PARTS:
+        write(store, ledger, part, *map(good, part.indices))
+    return ledger
+
+
+# --- the store ---------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole_and_replaces_another(store: Store) -> None:
+    store.write("a/b.bin", b"old")
+    store.write("a/b.bin", b"new")
+    assert store.names("a") == {"b.bin"}  # and nothing temporary
+    with store.open("a/b.bin") as file:
+        assert file.read() == b"new"
+    store.delete("a/b.bin")
+    store.delete("a/b.bin")
+    assert store.names("a") == set()
+    assert store.names("nowhere") == set()
+    assert store.read_json("nowhere.json") is None
+
+
+def test_paths_and_urls(tmp_path: Path) -> None:
+    assert located(str(tmp_path))[1] == str(tmp_path)
+    assert isinstance(located("gs://bucket/folder")[0], fs.GcsFileSystem)
+    assert located("gs://bucket/folder")[1] == "bucket/folder"
+    with pytest.raises(InvalidRequest, match="nosuch://a/b cannot be opened"):
+        located("nosuch://a/b")
+
+
+def test_a_store_that_only_fsspec_knows() -> None:
+    store = Store.at("memory://exports/one")
+    written(store)
+    assert todo(PARTS, [read(store)]) == []
+
+
+# --- markers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (NoImagery("x"), False),
+        (RoiTooLarge("x"), False),
+        (InvalidInput("x"), False),
+        (ProviderTimeout("x"), True),
+        (ProviderAuth("x"), True),  # another account may have more luck
+        (CheckpointError("x"), True),
+        (RSEmbedError("x"), True),  # a bug of ours, which may be gone
+    ],
+)
+def test_which_failures_are_tried_again(error: RSEmbedError, again: bool) -> None:
+    assert Failure.of(3, error) == Failure(3, error.code, "x", again)
+
+
+def test_a_marker_reads_back() -> None:
+    marker = Marker("d", 3, (Failure(1, "no_imagery", "nothing", again=False),), 1234, 0.25)
+    assert Marker.from_dict(json.loads(json.dumps(marker.to_dict()))) == marker
+
+
+def test_what_is_written_is_not_missing(store: Store) -> None:
+    assert [read(store).missing(part) for part in PARTS] == [part.indices for part in PARTS]
+    written(store)
+    assert [read(store).missing(part) for part in PARTS] == [(), (), ()]
+    read(store).check(store, made())
+
+
+def test_without_its_marker_or_its_file_a_part_is_missing(store: Store) -> None:
+    written(store)
+    store.delete("_done/m/part-00001.json")
+    store.delete("model=m/part-00002.parquet")
+    assert [bool(read(store).missing(part)) for part in PARTS] == [False, True, True]
+
+
+def test_a_change_is_noticed_and_named(store: Store) -> None:
+    written(store)
+    other = made({**WAY, "imagery": {"scale_m": 20}})
+    ledger = read(store, other)
+    assert ledger.missing(PARTS[0]) == PARTS[0].indices
+    with pytest.raises(InvalidRequest, match=r"configuration\.imagery\.scale_m: 10 -> 20.*--replace"):
+        ledger.check(store, other)
+
+
+def test_other_rois_or_parts_are_noticed(store: Store) -> None:
+    written(store)
+    longer = partition({**ROIS, 10: PointBuffer(9, 47, 100)}, 4)
+    with pytest.raises(InvalidRequest, match=r"rois: 10 -> 11"):
+        read(store, made(parts=longer), longer).check(store, made(parts=longer))
+    fewer = partition(ROIS, 5)
+    with pytest.raises(InvalidRequest, match=r"part_rois: 4 -> 5"):
+        read(store, made(parts=fewer, size=5), fewer).check(store, made(parts=fewer, size=5))
+
+
+def test_what_is_stale_is_removed_and_the_rest_kept(store: Store) -> None:
+    written(store)
+    fewer = partition({i: ROIS[i] for i in PARTS[0].indices}, 4)
+    ledger = read(store, made(parts=fewer), fewer)
+    assert sorted(ledger.stale) == ["part-00001.json", "part-00002.json"]
+    ledger.clear(store)
+    assert store.names("model=m") == {"part-00000.parquet"}
+    assert todo(fewer, [read(store, made(parts=fewer), fewer)]) == []
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing_to_refuse(store: Store) -> None:
+    read(store).begin(store, made())
+    other = made({"model": "dofa"})
+    read(store, other).check(store, other)
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_geoparquet_with_the_rows_of_its_part(store: Store, tmp_path: Path) -> None:
+    marker = write(store, read(store), PARTS[0], *map(good, PARTS[0].indices))
+    path = tmp_path / "out" / "model=m" / "part-00000.parquet"
+    frame = gpd.read_parquet(path)
+    assert sorted(frame["index"]) == sorted(PARTS[0].indices)
+    assert all(set(row["embedding"]) == {row["index"]} for _, row in frame.iterrows())
+    assert (marker.rows, marker.file_bytes, marker.device_s) == (4, path.stat().st_size, 0.5)
+
+
+def test_a_part_is_complete_when_every_roi_has_its_row_and_no_row_counts_twice() -> None:
+    gathering = Gathering(todo(PARTS[:1], [Ledger("m", {0: ""}), Ledger("n", {0: ""})]))
+    first, *others = PARTS[0].indices
+    assert gathering.add(Outcomes(0, "m", (good(first),))) == (1, None)
+    assert gathering.add(Outcomes(0, "m", (good(first),))) == (0, None)
+    new, complete = gathering.add(Outcomes(0, "m", tuple(map(good, others))))
+    assert new == 3
+    assert complete is not None
+    assert (complete.label, sorted(row.index for row in complete.rows)) == ("m", sorted(PARTS[0].indices))
+    assert gathering.add(Outcomes(0, "m", tuple(map(good, others)))) == (0, None)
+    assert gathering.add(Outcomes(0, "n", tuple(map(good, PARTS[0].indices))))[0] == 4
+
+
+def test_failures_are_kept_and_a_second_try_adds_its_rows(store: Store, tmp_path: Path) -> None:
+    a, b, c, d = PARTS[0].indices
+    late, never = ProviderTimeout("too late"), NoImagery("nothing there")
+    rows = (good(a), Row(b, error=late), Row(c, error=never), Row(d, error=late))
+    assert write(store, read(store), PARTS[0], *rows).rows == 1
+    ledger = read(store)
+    assert ledger.missing(PARTS[0]) == (b, d)
+    marker = write(store, ledger, PARTS[0], good(b), Row(d, error=late))
+    assert marker.rows == 2
+    assert {failure.index for failure in marker.failures} == {c, d}
+    assert marker.device_s == 1.0
+    marker = write(store, read(store), PARTS[0], good(d))
+    frame = gpd.read_parquet(tmp_path / "out" / "model=m" / "part-00000.parquet").set_index("index")
+    assert {index: list(frame.loc[index, "embedding"]) for index in (a, b, d)} == {i: [i] * 3 for i in (a, b, d)}
+    assert json.loads(frame.loc[a, "meta"]) == META
+    assert read(store).missing(PARTS[0]) == ()
+
+
+def test_a_part_where_all_fail_has_a_marker_and_no_file(store: Store) -> None:
+    marker = write(store, read(store), PARTS[0], *(Row(i, error=NoImagery("x")) for i in PARTS[0].indices))
+    assert (marker.rows, marker.file_bytes) == (0, 0)
+    assert store.names("model=m") == set()
+    assert read(store).missing(PARTS[0]) == ()
+
+
+def test_failures_are_listed_in_a_file_that_goes_with_them(store: Store) -> None:
+    found = [("", Failure(99, "invalid_request", "no ROI", again=False)), ("m", Failure(1, "x", "y", again=True))]
+    list_failures(store, "_failures.jsonl", found, ROIS)
+    with store.open("_failures.jsonl") as file:
+        lines = [json.loads(line) for line in file.read().splitlines()]
+    assert lines[0] == {
+        "model": "", "index": 99, "code": "invalid_request", "message": "no ROI", "again": False, "roi": None,
+    }  # fmt: skip
+    assert lines[1]["roi"] == ROIS[1].to_dict()
+    list_failures(store, "_failures.jsonl", [], ROIS)
+    assert store.read_json("_failures.jsonl") is None

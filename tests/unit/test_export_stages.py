@@ -1,0 +1,202 @@
+"""The stages of an export in this process, without Ray: one read for all models, and one outcome for each ROI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rs_embed_core import TemporalSpec, get_embeddings_batch
+from rs_embed_core.chip import Chip, FetchPlan
+from rs_embed_core.errors import CheckpointError, InvalidRequest, NoImagery, ProviderError, UnknownProvider
+from rs_embed_core.plan import plan
+from rs_embed_core.providers.base import Provider
+from rs_embed_core.providers.synthetic import SyntheticProvider
+from rs_embed_core.specs.request import Ask
+from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
+from serve_app.export import EmbedRois
+from serve_app.export.chunks import Chunk
+from serve_app.export.cluster import shortages
+from serve_app.export.job import ExportJob
+from serve_app.export.packing import packed, unpacked
+from serve_app.export.reading import OneReading, Reading
+from serve_app.export.stages import EncodeRois, Outcomes, ReadRois
+from serve_app.settings import ServiceSettings
+
+SUMMER = {"start": "2022-06-01", "end": "2022-09-01"}
+PLACES = [PointBuffer(11 + 0.01 * i, 48, 80) for i in range(7)]
+NOWHERE = BBox(0, 86, 1, 87)
+TWO = {"a": {"model": "mosaiks", "model_config": {"features": 16}}, "b": {"model": "mosaiks"}}
+
+
+def job(models: object = TWO, **given: object) -> ExportJob:
+    given = {"workers": {"device": "cpu"}, "temporal": SUMMER, **given}
+    return ExportJob.model_validate({"rois": "-", "out": "-", "models": models, **given})
+
+
+def outcomes(one: ExportJob, *rois: Spatial) -> dict[str, Outcomes]:
+    asks, settings = one.asks(), ServiceSettings()
+    chunk = Chunk(4, tuple(asks), tuple((10 + i, roi) for i, roi in enumerate(rois)))
+    read = ReadRois(asks, settings, 60, "no-quota")(packed([chunk]))
+    found: list[Outcomes] = unpacked(EncodeRois(asks, one.workers, settings.checkpoints)(read))
+    return {entry.label: entry for entry in found}
+
+
+@dataclass
+class Counting:
+    """A provider that counts, and has no imagery where it is told so."""
+
+    provider: Provider = field(default_factory=SyntheticProvider)
+    name: str = "synthetic"
+    reads: list[FetchPlan] = field(default_factory=list)
+    empty: bool = False
+
+    def fetch(self, plan: FetchPlan) -> Chip:
+        self.reads.append(plan)
+        if self.empty:
+            raise NoImagery("nothing here")
+        return self.provider.fetch(plan)
+
+
+def _fetch_plan() -> FetchPlan:
+    return plan(Ask("mosaiks", temporal=TemporalSpec.range(*SUMMER.values())).at(PLACES[0])).fetch
+
+
+def test_what_several_models_want_is_read_once_and_paid_once() -> None:
+    counting = Counting()
+    once, wanted = OneReading(counting), _fetch_plan()
+    first, second = once.fetch(wanted), once.fetch(wanted)
+    assert len(counting.reads) == 1
+    assert second.data is first.data
+    assert dict(second.facts)["cache"] == "shared"
+
+
+def test_an_error_is_everybody_s() -> None:
+    counting = Counting(empty=True)
+    once, wanted = OneReading(counting), _fetch_plan()
+    for _ in range(2):
+        with pytest.raises(NoImagery):
+            once.fetch(wanted)
+    assert len(counting.reads) == 1
+
+
+def test_every_roi_has_one_outcome_for_each_model_and_it_is_the_library_s() -> None:
+    found = outcomes(job(), *PLACES, NOWHERE)
+    summer = TemporalSpec.range(*SUMMER.values())
+    for label, config in (("a", {"features": 16}), ("b", {})):
+        rows = {row.index: row for row in found[label].rows}
+        assert sorted(rows) == list(range(10, 18))
+        assert found[label].part == 4
+        assert found[label].device_s > 0
+        theirs = get_embeddings_batch(
+            "mosaiks", spatials=PLACES, temporal=summer, model_config=config, device="cpu"
+        )  # fmt: skip
+        for index, expected in enumerate(theirs):
+            np.testing.assert_array_equal(rows[10 + index].data, expected.data)
+            meta = json.loads(rows[10 + index].meta or "")
+            assert meta["roi"] == expected.meta["roi"]
+            assert meta["model_config"] == expected.meta["model_config"]
+        assert isinstance(rows[17].error, InvalidRequest)
+
+
+def test_tiles_are_stitched() -> None:
+    place, few = PointBuffer(11, 48, 1500), {"features": 16}
+    tiled = job({"a": {"model": "mosaiks", "model_config": few}}, input_prep="tile")
+    (row,) = outcomes(tiled, place)["a"].rows
+    how = {"temporal": TemporalSpec.range(*SUMMER.values()), "model_config": few, "input_prep": "tile"}
+    (expected,) = get_embeddings_batch("mosaiks", spatials=[place], device="cpu", **how)
+    np.testing.assert_array_equal(row.data, expected.data)
+
+
+def test_a_provider_s_own_exception_is_its_roi_s() -> None:
+    class Broken:
+        name = "synthetic"
+
+        def fetch(self, plan: FetchPlan) -> Chip:
+            raise KeyError(plan.collection)
+
+    reading = Reading(job().asks(), ServiceSettings(), timeout_s=60)
+    reading._providers = dict.fromkeys("ab", Broken())  # noqa: SLF001 - settings can only name real ones
+    info, payload = reading.read([(0, PLACES[0])], "ab")["a"]
+    assert isinstance(info.items[0].error, ProviderError)
+    assert "KeyError" in str(info.items[0].error)
+    assert payload.batches == ()
+
+
+# --- packing -----------------------------------------------------------------------------------------------
+
+
+def test_values_come_back_and_arrays_are_read_in_place() -> None:
+    values = [{"x": np.arange(5000, dtype=np.float32)}, "text", [np.zeros(0), np.ones((3, 4))]]
+    table = packed(iter(values))
+    assert table.num_rows == 3
+    first, second, third = unpacked(pa.concat_tables([table, packed([])]))
+    np.testing.assert_array_equal(first["x"], values[0]["x"])
+    assert not first["x"].flags.owndata
+    assert second == "text"
+    assert [array.shape for array in third] == [(0,), (3, 4)]
+    assert unpacked(table.slice(1, 1)) == ["text"]
+
+
+# --- the UDF for pipelines of one's own --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def udf() -> Iterator[EmbedRois]:
+    return EmbedRois(TWO, temporal=SUMMER, workers={"device": "cpu"})
+
+
+def test_rows_keep_their_columns_and_gain_three_for_each_model(udf: EmbedRois) -> None:
+    columns = {name: [getattr(place, name) for place in PLACES] for name in ("lon", "lat", "buffer_m")}
+    columns["lat"][2] = 99.0
+    found = udf(pa.table({"name": list("abcdefg"), **columns}))
+    assert found.column_names[:4] == ["name", "lon", "lat", "buffer_m"]
+    assert found.column_names[4:] == ["a", "a_meta", "a_problem", "b", "b_meta", "b_problem"]
+    rows = found.to_pylist()
+    assert [len(row["a"]) if row["a"] else None for row in rows] == [16, 16, None, 16, 16, 16, 16]
+    assert json.loads(rows[2]["a_problem"])["code"] == "invalid_request"
+    assert rows[2]["b_meta"] is None
+    assert json.loads(rows[0]["b_meta"])["model"] == "mosaiks"
+    assert rows[0]["b_problem"] is None
+
+
+def test_boxes_too_and_nothing_else(udf: EmbedRois) -> None:
+    box = pa.table({"minlon": [11.0], "minlat": [48.0], "maxlon": [11.001], "maxlat": [48.001]})
+    assert udf(box).num_rows == 1
+    assert udf(box.slice(0, 0)).num_rows == 0
+    with pytest.raises(InvalidRequest, match="the columns are x"):
+        udf(pa.table({"x": [1]}))
+
+
+# --- errors that end an export -----------------------------------------------------------------------------
+
+
+def test_missing_weights_are_handed_on_as_a_value() -> None:
+    one = job(["remoteclip"])
+    asks, settings = one.asks(), ServiceSettings.model_validate({"checkpoints": {"offline": True, "root": "/nowhere"}})
+    read = ReadRois(asks, settings, 60, "no-quota")(packed([Chunk(0, tuple(asks), ((0, PLACES[0]),))]))
+    (found,) = unpacked(EncodeRois(asks, one.workers, settings.checkpoints)(read))
+    assert isinstance(found, CheckpointError)
+
+
+def test_an_error_of_the_stage_before_passes_through() -> None:
+    encode = EncodeRois(job().asks(), job().workers, ServiceSettings().checkpoints)
+    error = UnknownProvider("nobody")
+    assert unpacked(encode(packed([error]))) == [error]
+
+
+# --- what the cluster lacks --------------------------------------------------------------------------------
+
+
+def test_shortages_are_said_by_resource() -> None:
+    one = job(workers={"encoders": 2, "num_gpus": 1})
+    settings = ServiceSettings.model_validate({"fetch": {"actors": 3, "num_cpus": 1, "resources": {"ee_fetch": 1}}})
+    there = {"CPU": 4.0, "GPU": 2.0, "ee_fetch": 3.0}
+    assert shortages(one, settings, {**there, "CPU": 5.0}) == []
+    assert shortages(one, settings, there) == ["the workers want 5 CPU, and there are 4"]
+    assert [text.split()[4].strip(",") for text in shortages(one, settings, {})] == ["CPU", "GPU", "ee_fetch"]
+    assert shortages(job(service="rs-embed"), settings, {}) == []
