@@ -1,0 +1,162 @@
+"""The files of an overlay: ``kustomization.yaml`` with its patches, and ``serve.yaml``, its Serve config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from rs_embed_core.registry import get_card
+from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group
+from serve_app.kubernetes.manifests import Manifests
+from serve_app.kubernetes.settings import Tree, arguments, settings_of
+from serve_app.kubernetes.values import Values
+from serve_app.router import default_ask
+from serve_app.settings import ModelSettings, ServiceSettings
+
+_SERVE = "serve.yaml"
+_CONFIG = "rs-embed-serve-config"  # the ConfigMap that carries it into spec.serveConfigV2
+_IMAGE = "rs-embed-serve"
+_SERVICE = {"kind": "RayService", "name": "rs-embed"}
+_LONGEST_BATCH_S = 120  # that an encoder may finish when it is told to go
+_AFTER_TIMEOUT_S = 60  # Serve's own limit must not cut what limits.timeout_s ends properly
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as a person would write it: a text of several lines stands as a block."""
+
+
+def _scalar(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _scalar)
+
+
+def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict[str, str]:
+    """The text of each file of the overlay; equal values give equal text.
+
+    Args:
+        out: the overlay's folder: paths in it are relative, as kustomize wants them.
+        source: the values file's name, for the comment at the head.
+
+    Raises:
+        InvalidRequest, UnknownModel, UnknownOption: values that cannot work.
+        Unsupported: there are no manifests here.
+    """
+    config = manifests.serve
+    (application,) = config["applications"]
+    application["args"] = arguments(values, application["args"])
+    settings = settings_of(application["args"])
+    application["deployments"] = [*_routers(application), *_encoders(settings)]
+    config["http_options"]["request_timeout_s"] = settings.limits.timeout_s + _AFTER_TIMEOUT_S
+    config["logging_config"] = {"encoding": "JSON"}
+    note = f"# Written by `rs-embed k8s render` from {source}: change that and render again.\n"
+    files = {_SERVE: config, "kustomization.yaml": _kustomization(values, settings, manifests, out)}
+    return {name: note + _yaml(content) for name, content in files.items()}
+
+
+def _yaml(content: object) -> str:
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=120)
+
+
+def _routers(application: Tree) -> Iterator[Tree]:
+    """Yield what k8s/base says of its routers; its encoders are not these."""
+    yield from (entry for entry in application["deployments"] if entry["name"] == "router")
+
+
+def _encoders(settings: ServiceSettings) -> Iterator[Tree]:
+    for model in _computed(settings):
+        yield {"name": default_ask(model)[1].encoder, "graceful_shutdown_timeout_s": _LONGEST_BATCH_S}
+
+
+def _computed(settings: ServiceSettings) -> list[ModelSettings]:
+    """The models that have an encoder: not the precomputed products."""
+    return [model for model in settings.models if get_card(model.model)[0].product is None]
+
+
+def _kustomization(values: Values, settings: ServiceSettings, manifests: Manifests, out: Path) -> Tree:
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": values.namespace,
+        "resources": [manifests.seen_from(out, "base")],
+        "components": [manifests.component(name, out) for name in _components(values)],
+        "images": [_image(values)],
+        "configMapGenerator": [
+            {"name": _CONFIG, "behavior": "replace", "files": [_SERVE], "options": {"disableNameSuffixHash": True}}
+        ],
+        "replacements": [
+            {
+                "source": {"kind": "ConfigMap", "name": _CONFIG, "fieldPath": f"data.[{_SERVE}]"},
+                "targets": [{"select": dict(_SERVICE), "fieldPaths": ["spec.serveConfigV2"]}],
+            }
+        ],
+        "patches": [*_groups(values, settings, manifests), *_identity(values), *_gateway(values)],
+    }
+
+
+def _components(values: Values) -> list[str]:
+    wanted = {
+        "earth-engine-key": values.provider.credentials == "key",
+        "weights-pvc": values.weights == "pvc",
+        "redis": values.redis,
+        "monitoring": values.monitoring,
+        "gateway": bool(values.gateway),
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def _image(values: Values) -> Tree:
+    image = values.image
+    version = {"newTag": image.tag} if image.digest is None else {"digest": image.digest}
+    return {"name": _IMAGE, "newName": image.name, **version}
+
+
+def _groups(values: Values, settings: ServiceSettings, manifests: Manifests) -> Iterator[Tree]:
+    """Yield the patches of the worker groups."""
+    fetch, encoders = manifests.resources(FETCH), manifests.resources(ENCODERS)
+    on_cpus = [model for model in _computed(settings) if not model.num_gpus]
+    if values.gpu is not None:
+        yield _patch(_SERVICE, fetch_group(settings, fetch, on_cpus))
+        yield _patch(_SERVICE, gpu_group(values.gpu, settings, encoders))
+        return
+    yield _patch(_SERVICE, fetch_group(settings, fetch, ()))
+    patches = list(manifests.without_gpus())
+    yield from patches
+    yield _patch(_SERVICE, cpu_group(on_cpus, _resources(patches)))
+
+
+def _resources(patches: Sequence[Tree]) -> Tree:
+    """Ray's resources of one pod of the group that patches make of the GPUs'."""
+    operations = [entry for patch in patches for entry in yaml.safe_load(patch["patch"]) if isinstance(entry, dict)]
+    (resources,) = (entry["value"] for entry in operations if entry["path"].endswith(f"/{ENCODERS}/resources"))
+    return dict(resources)
+
+
+def _identity(values: Values) -> Iterator[Tree]:
+    """Yield the patches that let fetch pods be the Google service account."""
+    provider = values.provider
+    if provider.name != "gee" or provider.credentials != "workload-identity":
+        return
+    if provider.service_account is not None:
+        annotation = {"iam.gke.io/gcp-service-account": provider.service_account}
+        operations = [{"op": "add", "path": "/metadata/annotations", "value": annotation}]
+        yield _patch({"kind": "ServiceAccount", "name": "fetch"}, operations)
+    tokens = {  # of the node's metadata server, and of GKE's in its place
+        "to": [{"ipBlock": {"cidr": "169.254.169.254/32"}}, {"ipBlock": {"cidr": "169.254.169.252/32"}}],
+        "ports": [{"protocol": "TCP", "port": 80}, {"protocol": "TCP", "port": 988}],
+    }
+    operations = [{"op": "add", "path": "/spec/egress/-", "value": tokens}]
+    yield _patch({"kind": "NetworkPolicy", "name": "internet"}, operations)
+
+
+def _gateway(values: Values) -> Iterator[Tree]:
+    if isinstance(values.gateway, str):
+        path = "/spec/upgradeStrategy/clusterUpgradeOptions/gatewayClassName"
+        yield _patch(_SERVICE, [{"op": "replace", "path": path, "value": values.gateway}])
+
+
+def _patch(target: Mapping[str, str], operations: Sequence[Tree]) -> Tree:
+    return {"target": dict(target), "patch": _yaml(list(operations))}

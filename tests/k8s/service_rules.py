@@ -1,0 +1,238 @@
+"""What ties the manifests to the settings in serveConfigV2: times, room, places. A rule yields a sentence each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+from serve_app.router import default_ask
+from serve_app.settings import ServiceSettings
+from tests.k8s.manifests import Doc, called, clusters, of_kind, pods, quantity, service
+from tests.k8s.serve_config import application, serve_config, settings_of
+
+type Rule = Callable[[list[Doc]], Iterator[str]]
+
+_MARGIN_S = 60
+_EARTH_ENGINE_AT_ONCE = 40  # Earth Engine's default limit of a project, on both endpoints together
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Replicas or actors that ask for the same resources.
+
+    Attributes:
+        most: how many there may be.
+        groups: where each of them may be placed; None is anywhere.
+    """
+
+    what: str
+    each: Mapping[str, float]
+    most: int
+    groups: frozenset[str] | None = None
+
+
+def demands(settings: ServiceSettings, config: Doc) -> Iterator[Demand]:
+    """What the application asks of Ray."""
+    overrides = {entry["name"]: entry.get("ray_actor_options", {}) for entry in application(config)["deployments"]}
+    router = overrides["router"]
+    each = {"CPU": router.get("num_cpus", settings.http.router_num_cpus), **router.get("resources", {})}
+    yield Demand("router", each, settings.http.routers, frozenset({"fetch"}))
+    each = {"CPU": settings.fetch.num_cpus, **settings.fetch.resources}
+    yield Demand("fetch actor", each, settings.fetch.actors, frozenset({"fetch"}))
+    for model in settings.models:
+        each = {"CPU": model.num_cpus, "GPU": model.num_gpus, **model.resources}
+        only = frozenset({"gpu"}) if model.num_gpus else frozenset({"cpu"}) if model.resources else None
+        yield Demand(default_ask(model)[1].encoder, each, model.max_replicas, only)
+
+
+def node_types(docs: list[Doc]) -> dict[str, Doc]:
+    """Worker groups of the service as Ray's own autoscaler reads them."""
+    spec = {"workerGroupSpecs": [], **service(docs)["spec"]["rayClusterConfig"]}
+    resource = {"metadata": {"name": "rs-embed", "namespace": "rs-embed"}, "spec": spec}
+    types: dict[str, Doc] = _derive_autoscaling_config_from_ray_cr(resource)["available_node_types"]
+    return {name: entry for name, entry in types.items() if name != "headgroup"}
+
+
+def room(docs: list[Doc]) -> Iterator[str]:
+    """Each replica and actor fits a pod of the group that it belongs to, and of no other; all fit all pods."""
+    config = serve_config(docs)
+    types = node_types(docs)
+    total: Counter[str] = Counter()
+    for demand in demands(settings_of(config), config):
+        fits = {name for name, entry in types.items() if _fits(demand.each, entry["resources"])}
+        if not fits or not (demand.groups is None or fits <= demand.groups):
+            yield f"{demand.what} ({dict(demand.each)}) fits the groups {sorted(fits)}"
+        total.update({name: amount * demand.most for name, amount in demand.each.items()})
+    for name, amount in total.items():
+        there = sum(entry["resources"].get(name, 0) * entry["max_workers"] for entry in types.values())
+        if amount > there:
+            yield f"all together ask for {amount:g} {name}, all pods together have {there:g}"
+
+
+def _fits(each: Mapping[str, float], node: Mapping[str, float]) -> bool:
+    return all(amount <= node.get(name, 0) for name, amount in each.items() if amount)
+
+
+def idle_gpus(docs: list[Doc]) -> Iterator[str]:
+    """GPU pods may all go; the head takes no work."""
+    cluster = service(docs)["spec"]["rayClusterConfig"]
+    if cluster["headGroupSpec"]["rayStartParams"].get("num-cpus") != "0":
+        yield "the head takes replicas and fetch actors"
+    for group in cluster["workerGroupSpecs"]:
+        if "GPU" in group.get("resources", {}) and group.get("minReplicas", 0) > 0:
+            yield f"{group['groupName']}: minReplicas is {group['minReplicas']}, so a GPU is always held"
+
+
+def group_order(docs: list[Doc]) -> Iterator[str]:
+    """Patches by index count on it."""
+    for cluster in clusters(docs):
+        names = [group["groupName"] for group in cluster.workers]
+        if names[:1] != ["fetch"] or not set(names[1:]) <= {"gpu", "cpu"}:
+            yield f"{called(cluster.owner)}: groups are {names}, not fetch and then gpu or cpu"
+
+
+def draining(docs: list[Doc]) -> Iterator[str]:
+    """A request of the longest duration ends, whatever goes away under it."""
+    config = serve_config(docs)
+    longest = settings_of(config).limits.timeout_s
+    waits = {entry["name"]: entry for entry in application(config)["deployments"]}["router"]
+    if waits.get("graceful_shutdown_timeout_s", 20) < longest:
+        yield f"the router's graceful_shutdown_timeout_s is below limits.timeout_s ({longest:g})"
+    if service(docs)["spec"].get("rayClusterDeletionDelaySeconds", 60) < longest + _MARGIN_S:
+        yield f"rayClusterDeletionDelaySeconds is below limits.timeout_s ({longest:g}) + {_MARGIN_S}"
+    total = config.get("http_options", {}).get("request_timeout_s")
+    if total is not None and total < longest + _MARGIN_S:
+        yield f"request_timeout_s {total} cuts streams that limits.timeout_s ({longest:g}) would end properly"
+    for pod in pods(docs):
+        if pod.owner["kind"] != "RayService" or pod.group == "headgroup":
+            continue
+        hook = " ".join(
+            pod.spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+        )
+        waited = re.search(r"drain\.py --seconds (\d+); ray stop", hook)
+        if waited is None or float(waited[1]) < longest:
+            yield f"{pod.where}: preStop must run drain.py for {longest:g} s, then ray stop"
+        elif pod.spec.get("terminationGracePeriodSeconds", 30) < float(waited[1]) + _MARGIN_S:
+            yield f"{pod.where}: terminationGracePeriodSeconds is below {waited[1]} + {_MARGIN_S}"
+
+
+def entrance(docs: list[Doc]) -> Iterator[str]:
+    """Requests come to workers, on the port that the manifests name."""
+    options = serve_config(docs).get("http_options", {})
+    if (options.get("host"), options.get("port")) != ("0.0.0.0", 8000):  # noqa: S104 - in a pod
+        yield f"http_options {options}: probes, policies and the Service expect 0.0.0.0:8000"
+    if service(docs)["spec"].get("excludeHeadPodFromServeSvc") is not True:
+        yield "the head gets requests: excludeHeadPodFromServeSvc"
+
+
+def haproxy(docs: list[Doc]) -> Iterator[str]:
+    """The setting, the variable on every node and the router's own belong together.
+
+    Options of an actor in a Serve config replace those that `build` gives: what is in these must stand in those.
+    """
+    config = serve_config(docs)
+    wanted = settings_of(config).http.haproxy
+    options = {entry["name"]: entry for entry in application(config)["deployments"]}["router"].get("ray_actor_options")
+    if wanted and options is not None:
+        variables = options.get("runtime_env", {}).get("env_vars", {})
+        if variables.get("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD") != "0":
+            yield "the router's ray_actor_options lose RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0"
+    for pod in pods(docs):
+        if pod.owner["kind"] == "RayService":
+            entries = pod.spec["containers"][0].get("env", [])
+            is_on = {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"} in entries
+            if is_on != wanted:
+                yield f"{pod.where}: http.haproxy is {wanted}, RAY_SERVE_ENABLE_HA_PROXY {is_on}"
+
+
+def quota(docs: list[Doc]) -> Iterator[str]:
+    gee = settings_of(serve_config(docs)).providers.gee
+    if gee is not None and gee.at_once > _EARTH_ENGINE_AT_ONCE:
+        yield f"providers.gee.at_once is {gee.at_once}; a project has {_EARTH_ENGINE_AT_ONCE} by default"
+
+
+def disk_cache(docs: list[Doc]) -> Iterator[str]:
+    cache = settings_of(serve_config(docs)).fetch.cache
+    if cache.disk_path is None:
+        return
+    (spec,) = (pod.spec for pod in pods(docs) if pod.owner["kind"] == "RayService" and pod.group == "fetch")
+    mounted = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume.get("emptyDir", {}) for volume in spec["volumes"]}
+    size = quantity(volumes.get(mounted.get("/cache"), {}).get("sizeLimit", 0))
+    if not cache.disk_path.is_relative_to("/cache") or cache.disk_mb * 1e6 > 0.9 * size:
+        yield f"fetch.cache: {cache.disk_mb:g} MB at {cache.disk_path} do not fit the volume at /cache"
+
+
+def weights(docs: list[Doc]) -> Iterator[str]:
+    """Where weights are a volume, whoever computes has it at checkpoints.root, read-only."""
+    if not any(doc["metadata"]["name"] == "rs-embed-weights" for doc in of_kind(docs, "PersistentVolumeClaim")):
+        return
+    root = str(settings_of(serve_config(docs)).checkpoints.root)
+    for pod in pods(docs):
+        mounts = pod.spec["containers"][0].get("volumeMounts", [])
+        if pod.group in ("gpu", "cpu") and {"name": "weights", "mountPath": root, "readOnly": True} not in mounts:
+            yield f"{pod.where}: the weights are not at {root}"
+
+
+def earth_engine(docs: list[Doc]) -> Iterator[str]:
+    """Only fetch pods have Earth Engine's credentials, and as a file."""
+    for pod in pods(docs):
+        secret = any(
+            v.get("secret", {}).get("secretName") == "rs-embed-earth-engine" for v in pod.spec.get("volumes", [])
+        )
+        variables = {entry["name"]: entry for container in pod.containers for entry in container.get("env", [])}
+        named = "GOOGLE_APPLICATION_CREDENTIALS" in variables
+        if (secret or named) and pod.group != "fetch":
+            yield f"{pod.where}: has Earth Engine's key"
+        if named and not str(variables["GOOGLE_APPLICATION_CREDENTIALS"].get("value")).startswith("/var/run/secrets/"):
+            yield f"{pod.where}: the key is a file, and the variable its path"
+        if pod.spec.get("serviceAccountName") == "fetch" and pod.group != "fetch":
+            yield f"{pod.where}: has the service account of the fetch pods"
+
+
+def offline(docs: list[Doc]) -> Iterator[str]:
+    """A pod that serves fetches no weights."""
+    for pod in pods(docs):
+        if pod.group:
+            variables = {entry["name"]: entry.get("value") for entry in pod.spec["containers"][0].get("env", [])}
+            if variables.get("HF_HUB_OFFLINE") != "1":
+                yield f"{pod.where}: HF_HUB_OFFLINE is not 1"
+
+
+def budgets(docs: list[Doc]) -> Iterator[str]:
+    """A group that keeps two pods or more keeps one while nodes are drained."""
+    guarded = {
+        doc["spec"]["selector"]["matchLabels"].get("ray.io/group") for doc in of_kind(docs, "PodDisruptionBudget")
+    }
+    for group in service(docs)["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        if group["minReplicas"] > 1 and group["groupName"] not in guarded:
+            yield f"{group['groupName']}: no PodDisruptionBudget"
+
+
+def spread(docs: list[Doc]) -> Iterator[str]:
+    for pod in pods(docs):
+        if pod.owner["kind"] == "RayService" and pod.group != "headgroup":
+            keys = {entry["topologyKey"] for entry in pod.spec.get("topologySpreadConstraints", [])}
+            if keys != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
+                yield f"{pod.where}: is not spread over zones and nodes"
+
+
+RULES: tuple[Rule, ...] = (
+    room,
+    idle_gpus,
+    group_order,
+    draining,
+    entrance,
+    haproxy,
+    quota,
+    disk_cache,
+    weights,
+    earth_engine,
+    offline,
+    budgets,
+    spread,
+)

@@ -1,0 +1,207 @@
+"""No overlay breaks a rule of ours, and each rule finds a violation that is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.k8s import house_rules, service_rules
+from tests.k8s.house_rules import Rule
+from tests.k8s.manifests import OVERLAYS, Doc, documents, of_kind, service
+from tests.k8s.serve_config import application, serve_config
+
+type Plant = Callable[[list[Doc]], object]
+
+RULES = (*house_rules.RULES, *service_rules.RULES)
+
+
+def _spec(docs: list[Doc]) -> Doc:
+    return service(docs)["spec"]
+
+
+def _cluster(docs: list[Doc]) -> Doc:
+    return _spec(docs)["rayClusterConfig"]
+
+
+def _group(docs: list[Doc], index: int = 0) -> Doc:
+    return _cluster(docs)["workerGroupSpecs"][index]
+
+
+def _pod(docs: list[Doc], index: int = 0) -> Doc:
+    return _group(docs, index)["template"]["spec"]
+
+
+def _ray(docs: list[Doc], index: int = 0) -> Doc:
+    return _pod(docs, index)["containers"][0]
+
+
+def _named(docs: list[Doc], kind: str, name: str) -> Doc:
+    (found,) = (doc for doc in of_kind(docs, kind) if doc["metadata"]["name"] == name)
+    return found
+
+
+def _variable(docs: list[Doc], name: str, value: str, index: int = 0) -> None:
+    _ray(docs, index)["env"].append({"name": name, "value": value})
+
+
+def _serve(docs: list[Doc], change: Callable[[Doc], object]) -> None:
+    config = serve_config(docs)
+    change(config)
+    _spec(docs)["serveConfigV2"] = yaml.safe_dump(config)
+
+
+def _args(docs: list[Doc], change: Callable[[Doc], object]) -> None:
+    _serve(docs, lambda config: change(application(config)["args"]))
+
+
+def _without(items: list[Doc], **having: Any) -> None:
+    items[:] = [item for item in items if not having.items() <= item.items()]
+
+
+PLANTS: dict[str, list[Plant]] = {
+    "resources": [
+        lambda docs: _ray(docs)["resources"]["limits"].update(memory="32Gi"),
+        lambda docs: _ray(docs)["resources"].pop("requests"),
+        lambda docs: _cluster(docs)["autoscalerOptions"].pop("resources"),
+    ],
+    "security": [
+        lambda docs: _pod(docs)["securityContext"].pop("runAsNonRoot"),
+        lambda docs: _pod(docs)["securityContext"].update(runAsUser=0),
+        lambda docs: _ray(docs)["securityContext"].update(readOnlyRootFilesystem=False),
+        lambda docs: _cluster(docs)["autoscalerOptions"].pop("securityContext"),
+        lambda docs: _ray(docs)["securityContext"]["capabilities"].update(add=["SYS_PTRACE"]),
+    ],
+    "writable": [
+        lambda docs: _without(_ray(docs)["volumeMounts"], mountPath="/tmp"),  # noqa: S108 - a mount path
+        lambda docs: _without(_ray(docs)["env"], name="HOME"),
+    ],
+    "images": [
+        lambda docs: _ray(docs).update(image="registry.example.com:5000/rs-embed-serve"),
+        lambda docs: _ray(docs).update(image="rs-embed-serve:latest"),
+    ],
+    "tokens": [
+        lambda docs: _pod(docs).pop("automountServiceAccountToken"),
+        lambda docs: _pod(docs).update(automountServiceAccountToken=True),
+    ],
+    "disruption": [
+        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"].update(minAvailable="50%"),
+        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"].update(maxUnavailable=1),
+    ],
+    "secrets": [
+        lambda docs: docs.append({"kind": "Secret", "metadata": {"name": "x"}, "spec": {}}),
+        lambda docs: _variable(docs, "REDIS_PASSWORD", "hunter2"),
+        lambda docs: _named(docs, "ConfigMap", "rs-embed-export")["data"].update(key='{"private_key": "x"}'),
+    ],
+    "selectors": [
+        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"]["selector"]["matchLabels"].update(a="b"),
+        lambda docs: _named(docs, "Service", "rs-embed-redis")["spec"].update(selector={"app": "redis"}),
+        lambda docs: _named(docs, "NetworkPolicy", "requests")["spec"]["podSelector"]["matchLabels"].update(a="b"),
+        lambda docs: _pod(docs)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(a="b"),
+    ],
+    "references": [
+        lambda docs: _pod(docs).update(serviceAccountName="nobody"),
+        lambda docs: _without(docs, kind="PersistentVolumeClaim"),
+        lambda docs: _cluster(docs)["authOptions"].update(secretName="other"),
+        lambda docs: _ray(docs)["volumeMounts"].append({"name": "nothing", "mountPath": "/x"}),
+        lambda docs: _ray(docs).update(envFrom=[{"configMapRef": {"name": "nothing"}}]),
+    ],
+    "ports": [
+        lambda docs: _ray(docs)["ports"][0].pop("name"),
+        lambda docs: _ray(docs)["livenessProbe"]["httpGet"].update(port="agent"),
+    ],
+    "mounts": [
+        lambda docs: _ray(docs)["volumeMounts"].append({"name": "tmp", "mountPath": "/cache"}),
+        lambda docs: _variable(docs, "HOME", "/tmp"),  # noqa: S108 - a mount path
+        lambda docs: _pod(docs)["volumes"].append({"name": "more", "emptyDir": {"sizeLimit": "1Gi"}}),
+        lambda docs: _pod(docs)["volumes"][0]["emptyDir"].pop("sizeLimit"),
+    ],
+    "shared_memory": [
+        lambda docs: _group(docs)["rayStartParams"].update({"object-store-memory": "8000000000"}),
+        lambda docs: _ray(docs)["resources"]["limits"].update(memory="8Gi"),
+        lambda docs: _without(_ray(docs)["volumeMounts"], mountPath="/dev/shm"),  # noqa: S108 - a mount path
+    ],
+    "labels": [lambda docs: _group(docs)["template"]["metadata"]["labels"].pop("app.kubernetes.io/instance")],
+    "network": [
+        lambda docs: docs.remove(_named(docs, "NetworkPolicy", "nothing")),
+        lambda docs: _group(docs, 1)["template"]["metadata"]["labels"].update({"rs-embed/egress": "internet"}),
+        lambda docs: _named(docs, "NetworkPolicy", "requests")["spec"]["ingress"][0]["ports"].append({"port": 8265}),
+        lambda docs: _named(docs, "NetworkPolicy", "metrics")["spec"]["ingress"][0].pop("ports"),
+        lambda docs: _named(docs, "NetworkPolicy", "within")["spec"]["ingress"].append({"ports": [{"port": 6379}]}),
+    ],
+    "room": [
+        lambda docs: _group(docs)["resources"].pop("ee_fetch"),
+        lambda docs: _group(docs, 1)["resources"].update(ee_fetch="4"),
+        lambda docs: _args(docs, lambda args: args["models"][0].update(num_gpus=2)),
+        lambda docs: _args(docs, lambda args: args["models"][0].update(max_replicas=40)),
+        lambda docs: _args(docs, lambda args: args["fetch"].update(actors=100)),
+        lambda docs: _args(docs, lambda args: args["fetch"].pop("resources")),
+    ],
+    "idle_gpus": [
+        lambda docs: _group(docs, 1).update(minReplicas=1),
+        lambda docs: _cluster(docs)["headGroupSpec"]["rayStartParams"].pop("num-cpus"),
+    ],
+    "group_order": [lambda docs: _cluster(docs)["workerGroupSpecs"].reverse()],
+    "draining": [
+        lambda docs: _args(docs, lambda args: args["limits"].update(timeout_s=3600)),
+        lambda docs: _spec(docs).update(rayClusterDeletionDelaySeconds=60),
+        lambda docs: _serve(docs, lambda config: config["http_options"].update(request_timeout_s=300)),
+        lambda docs: _ray(docs).pop("lifecycle"),
+        lambda docs: _pod(docs).pop("terminationGracePeriodSeconds"),
+        lambda docs: _serve(
+            docs, lambda config: application(config)["deployments"][0].pop("graceful_shutdown_timeout_s")
+        ),
+    ],
+    "entrance": [
+        lambda docs: _serve(docs, lambda config: config["http_options"].update(host="127.0.0.1")),
+        lambda docs: _spec(docs).update(excludeHeadPodFromServeSvc=False),
+    ],
+    "haproxy": [
+        lambda docs: _args(docs, lambda args: args["http"].update(haproxy=True)),
+        lambda docs: _variable(docs, "RAY_SERVE_ENABLE_HA_PROXY", "1"),
+    ],
+    "quota": [lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=100))],
+    "disk_cache": [
+        lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_mb=100_000)),
+        lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_path="/chips")),
+    ],
+    "weights": [
+        lambda docs: _without(_ray(docs, 1)["volumeMounts"], name="weights"),
+        lambda docs: _args(docs, lambda args: args["checkpoints"].update(root="/models")),
+    ],
+    "earth_engine": [
+        lambda docs: _pod(docs, 1)["volumes"].append({"name": "x", "secret": {"secretName": "rs-embed-earth-engine"}}),
+        lambda docs: _variable(docs, "GOOGLE_APPLICATION_CREDENTIALS", "{...}"),
+        lambda docs: _pod(docs, 1).update(serviceAccountName="fetch"),
+    ],
+    "offline": [lambda docs: _without(_ray(docs, 1)["env"], name="HF_HUB_OFFLINE")],
+    "budgets": [lambda docs: docs.remove(_named(docs, "PodDisruptionBudget", "fetch"))],
+    "spread": [lambda docs: _pod(docs).pop("topologySpreadConstraints")],
+}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_overlays_keep_the_rule(rule: Rule, overlay: str) -> None:
+    assert list(rule(documents(f"overlays/{overlay}"))) == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_base_keeps_it_too(rule: Rule) -> None:
+    assert list(rule(documents("base"))) == []
+
+
+def test_there_is_a_plant_for_each_rule() -> None:
+    assert PLANTS.keys() == {rule.__name__ for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("rule", "plant"),
+    [pytest.param(rule, plant, id=rule.__name__) for rule in RULES for plant in PLANTS[rule.__name__]],
+)
+def test_a_planted_violation_is_found(rule: Rule, plant: Plant) -> None:
+    docs = documents("overlays/production")
+    plant(docs)
+    assert list(rule(docs))

@@ -1,0 +1,174 @@
+"""Rules and dashboards: well-formed, about metrics that exist, and each alert with a runbook."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+
+from serve_app.observe import metrics
+from tests.k8s.manifests import K8S, pods, rendered
+from tests.k8s.manifests import documents as built
+from tests.k8s.monitoring import (
+    COMPONENT,
+    RUNBOOKS,
+    asked_metrics,
+    dashboards,
+    names_in,
+    not_here_names,
+    queries,
+    rules,
+)
+from tests.k8s.promtool import promtool
+
+_OURS = {name: measure for measure in metrics.ALL for name in measure.exported}
+_SELECTED = re.compile(r"(ray_rs_embed_[a-z0-9_]+)\{([^}]*)\}")
+_BY = re.compile(r"\bby \(([^)]*)\)")
+needs_promtool = pytest.mark.skipif(promtool() is None, reason="python -m tests.k8s.promtool fetches promtool")
+
+
+def test_every_metric_of_ours_that_is_asked_for_is_defined() -> None:
+    asked = {name for _, name in asked_metrics() if name.startswith("ray_rs_embed_")}
+    assert asked <= set(_OURS), f"nothing writes {sorted(asked - set(_OURS))}"
+
+
+def test_every_metric_of_ours_is_looked_at() -> None:
+    asked = {name for _, name in asked_metrics()}
+    unseen = [measure.name for measure in metrics.ALL if not asked & set(measure.exported)]
+    assert not unseen
+
+
+def test_labels_are_those_that_the_metrics_have() -> None:
+    expressions = [rule["expr"] for rule in rules()]
+    expressions += [query for board in dashboards().values() for _, query in queries(board)]
+    found = 0
+    for expression in expressions:
+        for name, selection in _SELECTED.findall(expression):
+            labels = set(re.findall(r"(\w+)(?==|!)", re.sub(r'"[^"]*"', "", selection)))
+            assert labels <= set(_OURS[name].labels), expression
+            found += 1
+        ours = [name for name in names_in(expression) if name in _OURS]
+        for group in _BY.findall(expression):
+            if len(ours) == len(names_in(expression)):
+                known = {label for name in ours for label in _OURS[name].labels} | {"le"}
+                assert set(group.split(", ")) <= known, expression
+    assert found > 20
+
+
+def test_what_ray_does_not_expose_here_it_does_elsewhere() -> None:
+    """The names are in Ray's own source, so an upgrade that drops one is noticed."""
+    package = Path(ray.__file__).parent
+    reporter = (package / "dashboard/modules/reporter/reporter_agent.py").read_text()
+    ingress = (package / "serve/_private/request_ingress_metrics.py").read_text()
+    asked = {name for _, name in asked_metrics()}
+    for name in not_here_names():
+        assert name in asked
+        plain = name.removeprefix("ray_").removesuffix("_total").replace("_http_", "_{protocol_name}_")
+        assert f'"{plain}"' in reporter + ingress
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    headings = re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), re.MULTILINE)
+    alerts = [rule["alert"] for rule in rules()]
+    assert sorted(headings) == sorted(alerts)
+    for rule in rules():
+        assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
+
+
+def test_every_runbook_says_what_it_means_and_what_to_do() -> None:
+    sections = re.split(r"^## ", RUNBOOKS.read_text(), flags=re.MULTILINE)[1:]
+    assert len(sections) == len(rules())
+    for section in sections:
+        assert all(f"**{part}.**" in section for part in ("Means", "Look", "Do")), section.splitlines()[0]
+
+
+def test_panels_do_not_overlap() -> None:
+    for board in dashboards().values():
+        seen: dict[tuple[int, int], str] = {}
+        for panel in board["panels"]:
+            at = panel["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            assert not cells & set(seen), panel["title"]
+            assert at["x"] + at["w"] <= 24
+            seen |= dict.fromkeys(cells, panel["title"])
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The base with this component."""
+    folder = tmp_path_factory.mktemp("overlay")
+    parts = {"resources": [K8S / "base"], "components": [COMPONENT]}
+    relative = {name: [os.path.relpath(path, folder) for path in paths] for name, paths in parts.items()}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "rs-embed", **relative}))
+    return os.path.relpath(folder, K8S)
+
+
+def test_the_pod_monitors_find_pods_and_ports(overlay: str) -> None:
+    docs = built(overlay)
+    monitors = [doc for doc in docs if doc["kind"] == "PodMonitor"]
+    assert len(monitors) == 2
+    for monitor in monitors:
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        chosen = [pod for pod in pods(docs) if wanted.items() <= pod.labels.items()]
+        assert chosen, monitor["metadata"]["name"]
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            for pod in chosen:
+                if pod.owner["kind"] == "RayService":
+                    ports = [port["name"] for part in pod.containers for port in part.get("ports", [])]
+                    assert endpoint["port"] in ports, (monitor["metadata"]["name"], pod.where)
+
+
+def test_an_overlay_carries_the_dashboard(overlay: str) -> None:
+    text = rendered(overlay)
+    assert 'grafana_dashboard: "1"' in text
+    assert "rs-embed.json: |" in text
+
+
+@needs_promtool
+def test_promtool_takes_the_rules(tmp_path: Path) -> None:
+    spec = yaml.safe_load((COMPONENT / "rules.yaml").read_text())["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
+    done = subprocess.run(
+        [promtool(), "check", "rules", "--lint-fatal", tmp_path / "rules.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules())} rules found" in done.stdout
+
+
+@needs_promtool
+def test_promtool_refuses_a_query_that_is_none(tmp_path: Path) -> None:
+    """So that the test above could fail."""
+    rule = {**rules()[0], "expr": "sum(rate(ray_rs_embed_stream_rows_total[5m]) > 1"}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "planted", "rules": [rule]}]}))
+    done = subprocess.run([promtool(), "check", "rules", tmp_path / "rules.yaml"], check=False, capture_output=True)
+    assert done.returncode != 0
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should_and_not_otherwise(tmp_path: Path) -> None:
+    """``alerts.yaml`` plays time series to the rules, good and bad ones."""
+    bare = [{name: value for name, value in rule.items() if name != "annotations"} for rule in rules()]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": bare}]}))
+    (tmp_path / "alerts.yaml").write_text((Path(__file__).parent / "alerts.yaml").read_text())
+    done = subprocess.run(
+        [promtool(), "test", "rules", tmp_path / "alerts.yaml"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_raised_once_in_its_test() -> None:
+    played = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())["tests"]
+    raised = {case["alertname"] for test in played for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    assert raised == {rule["alert"] for rule in rules()}

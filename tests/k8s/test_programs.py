@@ -1,0 +1,176 @@
+"""The small programs that the manifests carry: the weights' Job and the export's starter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rs_embed_core.errors import CheckpointError
+from rs_embed_core.weights import HubFile
+from serve_app.export.job import read_job
+from serve_app.settings import ServiceSettings
+from tests.k8s import crd
+from tests.k8s.manifests import K8S, Doc, documents, of_kind
+
+_START = K8S / "components/jobs/start_export.py"
+_WEIGHTS = K8S / "components/weights-pvc/fetch_weights.py"
+
+
+@dataclass
+class ApiServer:
+    """As much of Kubernetes' API as the starter asks: RayJobs of one namespace."""
+
+    jobs: dict[str, Doc]
+    tokens: set[str] = field(default_factory=set)
+    url: str = ""
+
+
+@contextmanager
+def api_server(jobs: dict[str, Doc]) -> Iterator[ApiServer]:
+    state = ApiServer(jobs)
+    folder = "/apis/ray.io/v1/namespaces/rs-embed/rayjobs"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = state.jobs.get(self.path.removeprefix(f"{folder}/"))
+            self._answer(200 if found else 404, found or {"reason": "NotFound"})
+
+        def do_POST(self) -> None:
+            job = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            known = self.path == folder and job["metadata"]["name"] not in state.jobs
+            if known:
+                state.jobs[job["metadata"]["name"]] = job
+            self._answer(201 if known else 409, job)
+
+        def _answer(self, status: int, body: Doc) -> None:
+            state.tokens.add(self.headers["Authorization"])
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield state
+        server.shutdown()
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Path:
+    for name, text in {"namespace": "rs-embed", "token": "a-token", "ca.crt": ""}.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def _template() -> Doc:
+    (job,) = of_kind(documents("overlays/production"), "RayJob")
+    return job
+
+
+def _start(server: ApiServer, account: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, _START, "--template", "rs-embed-export", "--server", server.url, "--account", account]
+    return subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_an_export_is_started_from_its_template(account: Path) -> None:
+    with api_server({"rs-embed-export": _template()}) as server:
+        done = _start(server, account)
+    assert done.returncode == 0, done.stderr
+    (name,) = server.jobs.keys() - {"rs-embed-export"}
+    started = server.jobs[name]
+    assert name in done.stdout
+    assert len(name) <= 47
+    assert crd.mistakes(started) == []
+    assert not started["spec"].get("suspend")
+    assert started["spec"]["rayClusterSpec"] == _template()["spec"]["rayClusterSpec"]
+    assert server.tokens == {"Bearer a-token"}
+
+
+def test_without_a_template_nothing_is_started(account: Path) -> None:
+    with api_server({}) as server:
+        done = _start(server, account)
+    assert done.returncode != 0
+    assert server.jobs == {}
+
+
+def test_the_template_itself_is_suspended() -> None:
+    assert _template()["spec"]["suspend"] is True
+    assert all(doc["spec"]["suspend"] for doc in of_kind(documents("overlays/production"), "CronJob"))
+
+
+def test_the_export_s_job_file_is_one() -> None:
+    job = read_job(K8S / "components/jobs/export.yaml", {})
+    assert list(job.asks()) == ["mosaiks-gaussian"]
+    ServiceSettings.model_validate(dict(job.settings))
+
+
+def _fetch(config: Doc, root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    file = tmp_path / "serve.yaml"
+    file.write_text(yaml.safe_dump(config))
+    command = [sys.executable, str(_WEIGHTS), "--serve-config", str(file), "--root", str(root)]
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "no-hub"), "HOME": str(tmp_path)}
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+
+
+def _serving(*models: Doc) -> Doc:
+    return {"applications": [{"args": {"models": list(models)}}]}
+
+
+def test_models_without_weights_need_none(tmp_path: Path) -> None:
+    done = _fetch(_serving({"model": "mosaiks"}), tmp_path / "weights", tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_weights_that_are_missing_or_wrong_fail_the_job(tmp_path: Path) -> None:
+    """The first is not to be had here; the second is there, and another file than its card says."""
+    root = tmp_path / "weights"
+    module = runpy.run_path(str(_WEIGHTS))
+    settings = ServiceSettings.model_validate({"models": [{"model": "dofa", "variant": "base"}]})
+    ((_, weights),) = module["wanted"](settings)
+    assert weights.sha256 is not None
+    wrong = root / weights.repo / weights.file
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(b"not the weights")
+    done = _fetch(_serving({"model": "prithvi"}, {"model": "dofa", "variant": "base"}), root, tmp_path)
+    assert done.returncode == 1, done.stderr
+    missing, tampered = done.stdout.splitlines()
+    assert missing.startswith("prithvi-100-tl: the weights")
+    assert tampered.startswith("dofa-base:")
+    assert hashlib.sha256(b"not the weights").hexdigest() in tampered
+
+
+@pytest.mark.parametrize(
+    ("sha256", "words"),
+    [(hashlib.sha256(b"weights").hexdigest(), "verified"), (None, "not verified")],
+)
+def test_weights_that_are_there_stay(tmp_path: Path, sha256: str | None, words: str) -> None:
+    path = tmp_path / "repo/file.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    provide = runpy.run_path(str(_WEIGHTS))["provide"]
+    assert words in provide(HubFile("repo", "file.pt", "main", sha256), tmp_path)
+
+
+def test_a_wrong_hash_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    path.write_bytes(b"weights")
+    verify = runpy.run_path(str(_WEIGHTS))["verify"]
+    with pytest.raises(CheckpointError, match="has the sha256"):
+        verify(path, HubFile("repo", "file.pt", "main", "0" * 64))

@@ -1,0 +1,71 @@
+"""What `rs-embed k8s render` writes keeps every rule that the written overlays keep."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from serve_app.app import build
+from serve_app.kubernetes.manifests import Manifests
+from serve_app.kubernetes.overlay import render
+from serve_app.kubernetes.values import Values
+from tests.k8s import crd, house_rules, operator_rules, service_rules
+from tests.k8s.manifests import K8S, KUBECTL, Doc
+from tests.k8s.serve_config import serve_config, settings_of, unknown_keys
+from tests.unit.test_k8s_render import EXAMPLES
+
+RULES = (*house_rules.RULES, *operator_rules.RULES, *service_rules.RULES)
+_KUBERNETES = "1.37.0"
+_OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked at in test_monitoring.py
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def docs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Doc]:
+    """The objects of a rendered overlay."""
+    tree = tmp_path_factory.mktemp("tree") / "k8s"
+    shutil.copytree(K8S, tree)
+    folder = tree / "overlays" / "mine"
+    folder.mkdir()
+    values = Values.model_validate(EXAMPLES[request.param])
+    for name, text in render(values, Manifests(tree), folder, "values.yaml").items():
+        (folder / name).write_text(text)
+    built = subprocess.run([KUBECTL, "kustomize", str(folder)], check=True, capture_output=True, text=True)
+    return list(yaml.safe_load_all(built.stdout))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_rule_is_kept(rule: house_rules.Rule, docs: list[Doc]) -> None:
+    assert list(rule(docs)) == []
+
+
+def test_objects_are_strictly_valid(docs: list[Doc]) -> None:
+    for doc in docs:
+        if doc["kind"] in crd.KINDS:
+            assert crd.mistakes(doc) == []
+        elif doc["kind"] not in _OTHERS:
+            kubernetes_validate.validate(doc, _KUBERNETES, strict=True)
+
+
+def test_serve_takes_its_config_and_build_its_settings(docs: list[Doc]) -> None:
+    config = serve_config(docs)
+    ServeDeploySchema.model_validate(config)
+    assert unknown_keys(config) == []
+    build(settings_of(config))
+
+
+def test_paths_in_it_are_relative(docs: list[Doc]) -> None:
+    assert not [text for text in _texts(docs) if text.startswith(str(Path.home()))]
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value] if isinstance(value, str) else []
