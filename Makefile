@@ -29,6 +29,7 @@ test-full: setup ## Run the tests and every golden case (needs ../shared/golden 
 	$(BIN)/python -m pytest -m "full or not live" $(ARGS)
 
 k8s-check: setup ## Check the manifests, deploy each overlay's Serve config on a local Ray, install the image's packages
+	@$(BIN)/python -m tests.k8s.promtool
 	$(BIN)/python -m pytest tests/k8s -m k8s $(ARGS)
 
 check: check-format check-lint check-types check-imports check-deps check-spelling check-docs ## Run every static check (make -k check: all, also after a failure)
