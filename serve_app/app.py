@@ -68,7 +68,6 @@ def _encoder(name: str, model: ModelSettings, settings: ServiceSettings) -> Appl
             "autoscaling_config": {
                 "min_replicas": model.min_replicas,
                 "max_replicas": model.max_replicas,
-                "initial_replicas": model.min_replicas,
                 "target_ongoing_requests": 2,  # groups, not ROIs
                 "downscale_to_zero_delay_s": model.downscale_to_zero_delay_s,
             }

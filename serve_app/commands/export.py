@@ -14,6 +14,7 @@ from serve_app.commands.configuration import read_settings
 if TYPE_CHECKING:
     from serve_app.export.estimate import Estimate, ModelCost
     from serve_app.export.job import ExportJob
+    from serve_app.export.ledger import Failure
     from serve_app.export.planned import Export
     from serve_app.export.run import Progress
 
@@ -76,7 +77,7 @@ def export(args: argparse.Namespace) -> Lines:
         yield dumps({"estimate": estimate.to_dict(), "result": None if args.dry_run else result})
     elif not args.dry_run:
         yield f"rows in {job.out}: {_rows(planned)}; failures: {len(failures)}"
-        yield from (f"  ROI {found.index} {name}: {found.code}: {found.message}" for name, found in failures[:_SHOWN])
+        yield from (f"  {_who(name, found)}{found.code}: {found.message}" for name, found in failures[:_SHOWN])
         if failures:
             yield f"  all of them: {job.out.rstrip('/')}/{FAILURES}"
     if len(failures) > job.allowed_failures:
@@ -118,12 +119,17 @@ def _run(planned: Export, *, quiet: bool) -> Lines:
         if there is not None and not quiet:
             yield from (f"waiting: {lack}" for lack in shortages(planned.job, planned.settings, there))
         for progress in run(planned):
-            if not quiet:
+            if planned.work and not quiet:
                 yield _progress_line(progress)
 
 
 def _rows(planned: Export) -> int:
     return sum(marker.rows for ledger in planned.ledgers.values() for marker in ledger.markers.values())
+
+
+def _who(name: str, found: Failure) -> str:
+    """The ROI and the model; what is wrong with a row of the file says by itself which one it is."""
+    return f"ROI {found.index}, {name}: " if name else ""
 
 
 def _estimate_lines(planned: Export, estimate: Estimate) -> Lines:
@@ -149,7 +155,7 @@ def _cost_row(entry: tuple[str, ModelCost]) -> Sequence[str]:
 
 def _progress_line(progress: Progress) -> str:
     rate = progress.done / progress.elapsed_s if progress.elapsed_s else 0.0
-    left = "" if progress.done in (0, progress.total) else f", about {_time(progress.left_s)} left"
+    left = f", about {_time(progress.left_s)} left" if progress.left_s else ""
     failed = f", {progress.failed} failed" if progress.failed else ""
     return (
         f"{progress.done} of {progress.total} rows, {progress.files} files{failed}, "

@@ -150,6 +150,7 @@ class Ledger:
             return
         before = store.read_json(f"{_DONE}/{self.label}/{_MADE}")
         differs = [] if before is None else changes(before, asdict(made))
+        differs = [change for change in differs if not change.startswith("rois_digest")] or differs
         if len(differs) > _SHOWN:
             differs = [*differs[:_SHOWN], f"and {len(differs) - _SHOWN} more"]
         said = "; ".join(differs) or f"{len(self.stale)} parts have other digests"

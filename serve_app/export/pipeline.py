@@ -17,6 +17,7 @@ from serve_app.export.planned import Export
 from serve_app.export.stages import AskService, EncodeRois, Outcomes, ReadRois
 
 _ASKED_ROIS = 1024  # of a service at once, as its client does
+_ASKED_S = 3600.0  # for an answer: what a service takes at most, by its default
 _AT_ONCE = 2  # calls of an actor: while one waits for its last reads, or assembles, the next goes on
 
 
@@ -78,7 +79,7 @@ def _asking(export: Export) -> Dataset:
     work = chunks(export.work, export.rois, dict.fromkeys(export.rois, 0.0), _ASKED_ROIS)
     return _chunks(work).map_batches(
         AskService,
-        fn_constructor_args=(job.service, models, how, job.read_timeout_s),
+        fn_constructor_args=(job.service, models, how, _ASKED_S),
         **_pool(job.askers, num_cpus=0, resources={}),
     )
 
@@ -103,4 +104,4 @@ def _be_quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -23,6 +23,7 @@ class Progress:
     Attributes:
         done, total: rows of all models, failed ones too.
         files: parts of all models that are complete.
+        left_s: seconds to the end, as it has gone since the first rows came; None where there is nothing to tell it by.
     """
 
     done: int
@@ -30,11 +31,34 @@ class Progress:
     files: int
     failed: int
     elapsed_s: float
+    left_s: float | None
 
-    @property
-    def left_s(self) -> float:
-        """Seconds to the end, as it has gone so far."""
-        return (self.total - self.done) * self.elapsed_s / self.done if self.done else float("inf")
+
+class _Clock:
+    """Times an export from its start, and its rows from the first ones on: workers take their time to start."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._started = self._said = time.monotonic()
+        self._first: tuple[float, int] | None = None
+
+    def due(self, done: int) -> bool:
+        """Whether it is time for a word on progress."""
+        now = time.monotonic()
+        self._first = self._first or (now, done)
+        if now - self._said < _EVERY_S:
+            return False
+        self._said = now
+        return True
+
+    def progress(self, done: int, writing: Sequence[Future[Marker]]) -> Progress:
+        """How far it is. A file that could not be written raises here what was wrong."""
+        ready = [future.result() for future in writing if future.done()]
+        failed = sum(len(marker.failures) for marker in ready)
+        now, left_s = time.monotonic(), None
+        if self._first is not None and done > self._first[1]:
+            left_s = (self._total - done) * (now - self._first[0]) / (done - self._first[1])
+        return Progress(done, self._total, len(ready), failed, now - self._started, left_s)
 
 
 def run(export: Export) -> Iterator[Progress]:
@@ -48,24 +72,16 @@ def run(export: Export) -> Iterator[Progress]:
         ledger.clear(export.store)
         ledger.begin(export.store, export.made[label])
     writer, gathering = Writer(export.store, export.ledgers, export.rois), Gathering(export.work)
-    started = said = time.monotonic()
+    clock, done = _Clock(export.rows), 0
     writing: list[Future[Marker]] = []
-    done = 0
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write") as threads:
         for outcomes in outcomes_of(export):
             new, complete = gathering.add(outcomes)
             done += new
             if complete is not None:
                 writing.append(threads.submit(writer.write, complete))
-            if time.monotonic() - said > _EVERY_S:
-                said = time.monotonic()
-                yield _progress(done, export.rows, writing, said - started)
-        for future in writing:
-            future.result()
+            if clock.due(done):
+                yield clock.progress(done, writing)
+    last = clock.progress(done, writing)
     list_failures(export.store, FAILURES, export.failures, export.rois)
-    yield _progress(done, export.rows, writing, time.monotonic() - started)
-
-
-def _progress(done: int, total: int, writing: Sequence[Future[Marker]], elapsed_s: float) -> Progress:
-    ready = [future.result() for future in writing if future.done()]  # a file that cannot be written ends it here
-    return Progress(done, total, len(ready), sum(len(marker.failures) for marker in ready), elapsed_s)
+    yield last

@@ -86,6 +86,7 @@ class AskService:
     Args:
         models: by label, as ``stream_models`` takes them.
         how: its other arguments.
+        timeout_s: for the answer to one chunk.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ import yaml
 
 from serve_app.cli import build_parser
 from serve_app.commands.serve import settings_of
+from serve_app.export.job import read_job
 from serve_app.router import default_ask
 from serve_app.settings import ServiceSettings, load_settings
 
@@ -116,7 +117,7 @@ def check_serve(line: str) -> None:
 
 
 def check_yaml(code: str) -> None:
-    """A settings file or a Serve config, whose first line is its name; it is written for the blocks after it."""
+    """A settings file, a job file or a Serve config, whose first line is its name; later blocks find it there."""
     name, content = code.splitlines()[0].removeprefix("# "), yaml.safe_load(code)
     assert name.endswith(".yaml"), "the first line of a YAML block names its file"
     if "applications" in content:
@@ -125,6 +126,11 @@ def check_yaml(code: str) -> None:
         for application in ServeDeploySchema.model_validate(content).applications:
             assert application.import_path == "serve_app.app:build"
             ServiceSettings.model_validate(application.args)
+    elif "rois" in content:
+        Path(name).write_text(code, "utf-8")
+        job = read_job(name, {})
+        assert job.asks()
+        load_settings(flags=job.settings)
     else:
         Path(name).write_text(code, "utf-8")
         load_settings(name)
