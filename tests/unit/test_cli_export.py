@@ -120,10 +120,11 @@ def test_nothing_left_to_do_needs_no_ray(job: Path, tmp_path: Path) -> None:
         for part in planned.parts:
             marker = Marker(ledger.digests[part.number], rows=0)
             planned.store.write_json(marker_file(label, part), marker.to_dict())
+    connected = ray.is_initialized()  # other tests of the same run have a Ray
     said: list[str] = []
     with pytest.raises(Failed):
         said.extend(export.export(arguments(job)))
     assert (tmp_path / "out" / "_failures.jsonl").read_text().count("\n") == 1
-    assert not ray.is_initialized()
+    assert ray.is_initialized() == connected
     job.write_text(job.read_text() + "allowed_failures: 1\n")
     assert "failures: 1" in "\n".join(lines(job))
