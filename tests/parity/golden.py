@@ -35,6 +35,7 @@ __all__ = [
     "assert_close",
     "cases",
     "fill",
+    "fill_sharp",
     "golden_dir",
     "golden_file",
     "load_case",
@@ -146,6 +147,15 @@ def fill(module: nn.Module, *, prefix: str = "") -> None:
         for key, value in (*module.named_parameters(), *statistics):
             if value.is_floating_point():
                 value.copy_(torch.from_numpy(recipe.tensor(prefix + key, tuple(value.shape))))
+
+
+def fill_sharp(case: Case, module: nn.Module) -> None:
+    """The recipe's weights, those of two or more dimensions multiplied as the case says (golden/README.md)."""
+    fill(module)
+    with torch.no_grad():
+        for value in module.parameters():
+            if value.ndim > 1:
+                value.mul_(case.spec.get("weights_multiplier", 1.0))
 
 
 def strided(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.parity.golden import Case, fill
+from tests.parity.golden import Case, fill_sharp
 
 OTHERS = {
     "encoder.pos_embed": torch.zeros(1, 4, 8),
@@ -35,11 +35,7 @@ def options(case: Case) -> dict[str, Any]:
 
 def fill_network(case: Case, network: nn.Module) -> None:
     """See ``Layout.fill_network``."""
-    fill(network)
-    with torch.no_grad():
-        for value in network.parameters():
-            if value.ndim > 1:
-                value.mul_(case.spec.get("weights_multiplier", 1.0))
+    fill_sharp(case, network)
 
 
 def write(state: Mapping[str, Tensor], path: Path) -> None:
