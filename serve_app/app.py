@@ -101,7 +101,10 @@ def _serve_logs(settings: ServiceSettings) -> LoggingConfig:
 
 
 def _router_resources(settings: ServiceSettings) -> dict[str, Any]:
-    resources: dict[str, Any] = {"num_cpus": settings.http.router_num_cpus}
+    resources: dict[str, Any] = {
+        "num_cpus": settings.http.router_num_cpus,
+        "resources": dict(settings.http.router_resources),
+    }
     if settings.http.haproxy:
         # Only with the user's code on the main loop does a slow client slow the stream down (notes, finding 7).
         resources["runtime_env"] = {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}}

@@ -201,6 +201,9 @@ class HttpSettings(_Section):
     haproxy: bool = Field(False, description="HAProxy ingress (clusters: listens on all interfaces).")
     routers: int = Field(1, ge=1, description="Router replicas.")
     router_num_cpus: float = Field(1, ge=0, description="CPUs reserved for each router.")
+    router_resources: Mapping[str, float] = Field(
+        {}, description="Custom Ray resources of each router, such as {router: 1}, to bind it to labelled nodes."
+    )
     max_ongoing_requests: int = Field(32, ge=1, description="Requests under way at once in each router.")
     max_queued_requests: int = Field(128, ge=-1, description="Requests waiting for a router before 429; -1: no bound.")
 
@@ -290,5 +293,7 @@ def prepare_ray_environment(settings: ServiceSettings) -> None:
     if settings.http.haproxy:
         defaults["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
         defaults["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"  # 5 s restarts a slow proxy in a loop
+        # A router that comes or goes reloads HAProxy, and its old process ends then whatever streams it has.
+        defaults["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(round(settings.limits.timeout_s + 60))
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

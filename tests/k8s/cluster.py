@@ -45,11 +45,19 @@ class Ports:
     other_serve: int
     agent: int
     other_agent: int
+    haproxy: int  # the first of four
 
     @classmethod
     def free(cls) -> Ports:
         first = free_port()
-        return cls(*(first + 1000 + i for i in range(6)))
+        return cls(*(first + 1000 + i for i in range(7)))
+
+    def of_haproxy(self, node: int) -> dict[str, str]:
+        """Its ports on a node, beside that of Serve: each pod has these for itself, here two nodes share them."""
+        return {
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.haproxy + 2 * node),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(self.haproxy + 2 * node + 1),
+        }
 
 
 @dataclass(frozen=True)
@@ -126,13 +134,18 @@ def ray_cluster(environment: Mapping[str, str]) -> Iterator[RayCluster]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
         "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(ports.other_serve),  # two nodes on one machine
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "proxy" / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "proxy" / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "proxy" / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder / "proxy"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "proxy" / "server-state"),
     }
     cluster = RayCluster(ports, {**environment, **own}, folder)
     started = []
     try:
-        started.append(_start(cluster, _head(ports, folder), "head"))
+        started.append(_start(cluster, _head(ports, folder), ports.of_haproxy(0), "head"))
         until("the dashboard", lambda: status(f"{cluster.dashboard}/api/gcs_healthz") == 200)
-        started.append(_start(cluster, _worker(ports), "worker"))
+        started.append(_start(cluster, _worker(ports), ports.of_haproxy(1), "worker"))
         until("the second node", lambda: status(f"http://127.0.0.1:{ports.other_agent}/api/healthz") == 200)
         yield cluster
     finally:
@@ -162,11 +175,11 @@ def _worker(ports: Ports) -> list[str]:
     return [f"--address=127.0.0.1:{ports.gcs}", *_common(ports.other_agent)]
 
 
-def _start(cluster: RayCluster, arguments: list[str], name: str) -> psutil.Popen:
+def _start(cluster: RayCluster, arguments: list[str], environment: Mapping[str, str], name: str) -> psutil.Popen:
     with (cluster.folder / f"{name}.log").open("w") as log:
         return psutil.Popen(
             [str(BIN / "ray"), "start", *arguments],
-            env={**os.environ, **cluster.environment},
+            env={**os.environ, **cluster.environment, **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=cluster.folder,

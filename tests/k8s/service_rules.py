@@ -35,11 +35,9 @@ class Demand:
     groups: frozenset[str] | None = None
 
 
-def demands(settings: ServiceSettings, config: Doc) -> Iterator[Demand]:
+def demands(settings: ServiceSettings) -> Iterator[Demand]:
     """What the application asks of Ray."""
-    overrides = {entry["name"]: entry.get("ray_actor_options", {}) for entry in application(config)["deployments"]}
-    router = overrides["router"]
-    each = {"CPU": router.get("num_cpus", settings.http.router_num_cpus), **router.get("resources", {})}
+    each = {"CPU": settings.http.router_num_cpus, **settings.http.router_resources}
     yield Demand("router", each, settings.http.routers, frozenset({"fetch"}))
     each = {"CPU": settings.fetch.num_cpus, **settings.fetch.resources}
     yield Demand("fetch actor", each, settings.fetch.actors, frozenset({"fetch"}))
@@ -59,10 +57,9 @@ def node_types(docs: list[Doc]) -> dict[str, Doc]:
 
 def room(docs: list[Doc]) -> Iterator[str]:
     """Each replica and actor fits a pod of the group that it belongs to, and of no other; all fit all pods."""
-    config = serve_config(docs)
     types = node_types(docs)
     total: Counter[str] = Counter()
-    for demand in demands(settings_of(config), config):
+    for demand in demands(settings_of(serve_config(docs))):
         fits = {name for name, entry in types.items() if _fits(demand.each, entry["resources"])}
         if not fits or not (demand.groups is None or fits <= demand.groups):
             yield f"{demand.what} ({dict(demand.each)}) fits the groups {sorted(fits)}"
@@ -130,23 +127,25 @@ def entrance(docs: list[Doc]) -> Iterator[str]:
 
 
 def haproxy(docs: list[Doc]) -> Iterator[str]:
-    """The setting, the variable on every node and the router's own belong together.
+    """The setting and the variables of every node belong together, and a reload cuts no stream.
 
-    Options of an actor in a Serve config replace those that `build` gives: what is in these must stand in those.
+    Options of an actor in a Serve config replace those that `build` gives, with the variable that makes a slow reader
+    slow its stream: the settings have a word for each of them.
     """
     config = serve_config(docs)
-    wanted = settings_of(config).http.haproxy
-    options = {entry["name"]: entry for entry in application(config)["deployments"]}["router"].get("ray_actor_options")
-    if wanted and options is not None:
-        variables = options.get("runtime_env", {}).get("env_vars", {})
-        if variables.get("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD") != "0":
-            yield "the router's ray_actor_options lose RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0"
+    settings = settings_of(config)
+    if any(entry["name"] == "router" and "ray_actor_options" in entry for entry in application(config)["deployments"]):
+        yield "the router's ray_actor_options: say http.router_num_cpus and http.router_resources in args"
     for pod in pods(docs):
-        if pod.owner["kind"] == "RayService":
-            entries = pod.spec["containers"][0].get("env", [])
-            is_on = {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"} in entries
-            if is_on != wanted:
-                yield f"{pod.where}: http.haproxy is {wanted}, RAY_SERVE_ENABLE_HA_PROXY {is_on}"
+        if pod.owner["kind"] != "RayService":
+            continue
+        variables = {entry["name"]: entry.get("value") for entry in pod.spec["containers"][0].get("env", [])}
+        is_on = variables.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+        if is_on != settings.http.haproxy:
+            yield f"{pod.where}: http.haproxy is {settings.http.haproxy}, RAY_SERVE_ENABLE_HA_PROXY {is_on}"
+        longest = settings.limits.timeout_s
+        if is_on and float(variables.get("RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S") or 120) < longest + _MARGIN_S:
+            yield f"{pod.where}: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S is below {longest:g} + {_MARGIN_S}"
 
 
 def quota(docs: list[Doc]) -> Iterator[str]:

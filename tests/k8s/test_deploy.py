@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psutil
 import pytest
 import yaml
 
@@ -25,16 +26,17 @@ _OVERLAYS = ["dev", "cpu-only", "production"]  # incremental renders production'
 _SCRIPTS = K8S / "base" / "scripts"
 _DELAY_MS = 200
 _DRAIN_S = 60
+_DRAINING = ("RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S")
 
 type Replicas = dict[str, list[str]]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    """Started with the environment of production's pods; a proxy's shortest time of draining is for real networks."""
+    """Started with the environment of production's pods; the shortest times of draining are for real networks."""
     (worker,) = (pod for pod in pods(documents("overlays/production")) if pod.where == "RayService rs-embed fetch")
     environment = {entry["name"]: entry["value"] for entry in worker.spec["containers"][0]["env"] if "value" in entry}
-    with ray_cluster(environment | {"RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "5"}) as started:
+    with ray_cluster(environment | dict.fromkeys(_DRAINING, "5")) as started:
         yield started
 
 
@@ -87,6 +89,19 @@ def deployed(cluster: RayCluster, request: pytest.FixtureRequest) -> Deployed:
 def test_it_answers_through_http(deployed: Deployed) -> None:
     assert len(callers.vector(deployed.url, 1)) == callers.WIDTH
     assert status(f"{deployed.url}/livez") == 200
+
+
+def test_haproxy_takes_the_requests(deployed: Deployed) -> None:
+    """One on each of the two nodes; a router has told its own what it serves."""
+    listening = {
+        connection.laddr.port
+        for process in psutil.process_iter(["name"])
+        if process.info["name"] == "haproxy"
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    ports = deployed.cluster.ports
+    assert {ports.serve, ports.other_serve} <= listening
 
 
 def test_probes_of_the_manifests_pass(deployed: Deployed) -> None:

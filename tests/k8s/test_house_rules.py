@@ -159,8 +159,10 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _spec(docs).update(excludeHeadPodFromServeSvc=False),
     ],
     "haproxy": [
-        lambda docs: _args(docs, lambda args: args["http"].update(haproxy=True)),
-        lambda docs: _variable(docs, "RAY_SERVE_ENABLE_HA_PROXY", "1"),
+        lambda docs: _args(docs, lambda args: args["http"].update(haproxy=False)),
+        lambda docs: _variable(docs, "RAY_SERVE_ENABLE_HA_PROXY", "0"),
+        lambda docs: _variable(docs, "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", "120"),
+        lambda docs: _serve(docs, lambda config: application(config)["deployments"][0].update(ray_actor_options={})),
     ],
     "quota": [lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=100))],
     "disk_cache": [
