@@ -14,7 +14,7 @@ from tests.k8s.manifests import K8S, OVERLAYS, Doc, called, documents, service
 
 _FOLDERS = ["base", *(f"overlays/{name}" for name in OVERLAYS)]
 _KUBERNETES = "1.37.0"
-_OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked at in test_monitoring.py
+_OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked at in test_prometheus_operator.py
 
 
 def _core_mistakes(doc: Doc) -> str:

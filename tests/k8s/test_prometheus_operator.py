@@ -1,0 +1,58 @@
+"""PodMonitor and PrometheusRule have the fields that the Prometheus operator reads, and of its types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cloudcoil.models.prometheus_operator import v1
+from pydantic import BaseModel, ValidationError
+
+from tests.k8s.manifests import OVERLAYS, Doc, called, documents, of_kind
+from tests.k8s.unknown import unknown
+
+KINDS: dict[str, type[BaseModel]] = {"PodMonitor": v1.PodMonitor, "PrometheusRule": v1.PrometheusRule}
+
+
+def mistakes(doc: Doc) -> list[str]:
+    """What is wrong with an object of the Prometheus operator's: unknown keys first, since the types ignore them."""
+    model = KINDS[doc["kind"]]
+    found = list(unknown(doc, model))
+    try:
+        model.model_validate(doc)
+    except ValidationError as error:
+        found += [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_objects_have_known_fields_of_the_right_types(overlay: str) -> None:
+    found = {called(doc): mistakes(doc) for doc in of_kind(documents(f"overlays/{overlay}"), *KINDS)}
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
+def test_production_has_both_kinds() -> None:
+    assert {doc["kind"] for doc in of_kind(documents("overlays/production"), *KINDS)} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("PodMonitor", ("spec", "podMetricsEndpoint"), []),
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "ports"), "metrics"),
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "relabelings", 0, "sourceLabel"), "a"),
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), 15),
+        ("PodMonitor", ("spec", "selector"), "workers"),
+        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "anotations"), {}),
+        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "labels", "severity"), ["critical"]),
+        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "expr"), None),
+    ],
+)
+def test_a_mistake_is_found(kind: str, path: tuple[Any, ...], value: Any) -> None:
+    doc = of_kind(documents("overlays/production"), kind)[0]
+    *above, last = path
+    at: Any = doc
+    for step in above:
+        at = at[step]
+    at[last] = value
+    assert mistakes(doc)
