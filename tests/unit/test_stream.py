@@ -3,16 +3,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from rs_embed_core import PointBuffer, TemporalSpec, get_embedding
+from rs_embed_core.card import Selection
 from rs_embed_core.errors import (
     BatchTooLong,
     CheckpointError,
     DeadlineExceeded,
     InvalidRequest,
+    JSONValue,
     ProviderError,
     RSEmbedError,
     Unavailable,
@@ -20,9 +24,10 @@ from rs_embed_core.errors import (
     UnknownProvider,
 )
 from rs_embed_core.specs.request import Ask
-from serve_app.router import Deployed, Lost, PayloadLost, Router
+from serve_app.router import Deployed, Lost, PayloadLost, Reference, Router
 from serve_app.settings import LimitSettings, ModelSettings, ProviderSettings
 from serve_app.stream import stream
+from serve_app.wire.blocks import Encoded
 from serve_app.wire.rows import Job, Row
 from tests.unit.pipeline_fakes import LocalEncoder, LocalFetchers
 
@@ -206,3 +211,36 @@ async def test_closing_the_stream_cancels_its_work() -> None:
 def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
     with pytest.raises(error):
         router(max_rois=10).route(job)
+
+
+@dataclass
+class Together:
+    """An encoder whose state is known once all of them have been asked for theirs."""
+
+    asked: asyncio.Barrier
+    state: str
+
+    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+        raise Unavailable("not in this test")
+
+    async def status(self) -> dict[str, JSONValue]:
+        await self.asked.wait()
+        return {"status": self.state}
+
+
+@pytest.mark.parametrize(
+    ("states", "ready"),
+    [
+        (("ready", "busy", "sleeping"), True),
+        (("ready", "starting"), False),
+        (("busy", "no_weights"), False),
+        (("failed",), False),
+    ],
+)
+async def test_models_are_asked_at_once_and_all_must_be_up(states: tuple[str, ...], ready: bool) -> None:
+    asked = asyncio.Barrier(len(states))
+    deployed = {state: Deployed(ModelSettings(model="mosaiks"), Together(asked, state)) for state in states}
+    by = Router(deployed, LocalFetchers(), LimitSettings(), ProviderSettings())
+    async with asyncio.timeout(10):
+        answer = await by.ready()
+    assert answer == {"ready": ready, "models": {state: {"status": state} for state in states}}
