@@ -99,8 +99,8 @@ class OwnBatch:
 
     async def encode(self, chunk: Batch) -> Vectors:
         """The vectors of a chunk."""
-        outcomes = await self._batcher.submit(chunk, None, ())
-        return np.stack([outcome.data for outcome in outcomes if isinstance(outcome, Tokens)])
+        done = await self._batcher.submit(chunk, None)
+        return np.stack([outcome.data for outcome in done.outcomes if isinstance(outcome, Tokens)])
 
     async def plain_loop(self, samples: int) -> float:
         """Seconds of full batches one after the other in the same thread, with nothing around them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class Deployed:
 
 _GROUPS_PER_REPLICA = 3  # two keep a device busy while a third travels; more only adds latency (notes, 2)
 _GROUP_SAMPLES = 64
+_UP = ("ready", "busy", "sleeping")  # a model that works too hard to answer is up
 
 
 class Router:
@@ -177,9 +179,10 @@ class Router:
 
     async def ready(self) -> dict[str, JSONValue]:
         """Whether every model that should be up is, and the state of each."""
-        models = {name: await entry.client.status() for name, entry in sorted(self._encoders.items())}
-        good: tuple[str, ...] = ("ready", "sleeping")
-        return {"ready": all(state["status"] in good for state in models.values()), "models": models}
+        names = sorted(self._encoders)
+        states = await asyncio.gather(*(self._encoders[name].client.status() for name in names))
+        models = dict(zip(names, states, strict=True))
+        return {"ready": all(state["status"] in _UP for state in states), "models": models}
 
     async def catalogue(self) -> list[dict[str, JSONValue]]:
         """``describe_model`` of every model, each with ``serving``: the state of its variants served here."""

@@ -10,18 +10,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import CheckpointError, RSEmbedError
 from rs_embed_core.sample import Batch, join
-from rs_embed_core.specs.request import ModelConfig
 from rs_embed_core.tokens import Tokens
 from serve_app.observe.origin import Origin, adopt, origin, together
 
 type Outcome = Tokens | RSEmbedError
 type Run[S] = Callable[[Batch, S], Awaitable[tuple[list[Tokens], EncoderInfo]]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of the samples that were submitted together.
+
+    Attributes:
+        outcomes: of every sample, in order.
+        info: what computed them; None where nothing was computed.
+    """
+
+    outcomes: list[Outcome]
+    info: EncoderInfo | None
 
 
 @dataclass(frozen=True)
@@ -47,18 +59,20 @@ class _Waiting:
     """A batch that came in together, and how far it is."""
 
     batch: Batch
-    done: asyncio.Future[list[Outcome]]
+    done: asyncio.Future[Done]
     origin: Origin
     since: float = field(default_factory=time.monotonic)
     taken: int = 0
     outcomes: list[Outcome | None] = field(default_factory=list)
     left: int = 0
+    info: EncoderInfo | None = None
 
-    def settle(self, start: int, outcomes: list[Outcome]) -> None:
+    def settle(self, start: int, outcomes: list[Outcome], info: EncoderInfo | None) -> None:
+        self.info = info or self.info
         self.outcomes[start : start + len(outcomes)] = outcomes
         self.left -= len(outcomes)
         if self.left == 0 and not self.done.done():
-            self.done.set_result([outcome for outcome in self.outcomes if outcome is not None])
+            self.done.set_result(Done([outcome for outcome in self.outcomes if outcome is not None], self.info))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +88,8 @@ class _Piece:
         return self.owner.batch.take(self.start, self.stop)
 
 
-class Batcher[S]:
-    """Forms device batches of equal signature across groups and requests.
+class Batcher[S: Hashable]:
+    """Forms device batches of equal signature and needs across groups and requests.
 
     Args:
         run: the forward of one batch; ``S`` is what else it needs (the selection), equal within a batch.
@@ -92,20 +106,19 @@ class Batcher[S]:
         self._on_forward = on_forward
         self._lanes = lanes
         self._busy = 0
-        self._buckets: OrderedDict[tuple[object, ...], tuple[S, deque[_Waiting]]] = OrderedDict()
+        self._buckets: OrderedDict[tuple[object, S], deque[_Waiting]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
         """Samples that no forward has taken yet."""
-        return sum(len(entry.batch) - entry.taken for _, queue in self._buckets.values() for entry in queue)
+        return sum(len(entry.batch) - entry.taken for queue in self._buckets.values() for entry in queue)
 
-    async def submit(self, batch: Batch, needs: S, options: ModelConfig) -> list[Outcome]:
-        """The outcome of every sample, in order. Cancelling it takes back what is not computed yet."""
-        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+    async def submit(self, batch: Batch, needs: S) -> Done:
+        """The outcome of every sample. Cancelling it takes back what is not computed yet."""
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         entry = _Waiting(batch, future, origin(), outcomes=[None] * len(batch), left=len(batch))
-        key = (batch.signature, options)
-        self._buckets.setdefault(key, (needs, deque()))[1].append(entry)
+        self._buckets.setdefault((batch.signature, needs), deque()).append(entry)
         self._kick()
         try:
             return await future
@@ -128,7 +141,7 @@ class Batcher[S]:
     def _take(self) -> tuple[S, list[_Piece]] | None:
         """The next batch: from the bucket that has waited longest, up to ``max_batch`` samples."""
         while self._buckets:
-            key, (needs, queue) = next(iter(self._buckets.items()))
+            key, queue = next(iter(self._buckets.items()))
             pieces, room = [], self.max_batch
             while queue and room:
                 entry = queue[0]
@@ -144,7 +157,7 @@ class Batcher[S]:
             else:
                 self._buckets.move_to_end(key)
             if pieces:
-                return needs, pieces
+                return key[1], pieces
         return None
 
     async def _forward(self, needs: S, pieces: list[_Piece]) -> None:
@@ -154,11 +167,11 @@ class Batcher[S]:
         began_ns = time.time_ns()
         try:
             batch = join([piece.batch for piece in pieces])
-            outcomes = await self._outcomes(batch, needs)
+            done = await self._done(batch, needs)
             position = 0
             for piece in pieces:
                 count = piece.stop - piece.start
-                piece.owner.settle(piece.start, outcomes[position : position + count])
+                piece.owner.settle(piece.start, done.outcomes[position : position + count], done.info)
                 position += count
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
             for piece in pieces:
@@ -171,15 +184,14 @@ class Batcher[S]:
                 samples = sum(piece.stop - piece.start for piece in pieces)
                 self._on_forward(Forwarded(origins, samples, waited_s, began_ns, time.time_ns()))
 
-    async def _outcomes(self, batch: Batch, needs: S) -> list[Outcome]:
+    async def _done(self, batch: Batch, needs: S) -> Done:
         """Forward a batch; on failure go one by one, so that one sample fails alone."""
         try:
-            tokens, _ = await self._run(batch, needs)
-            return list(tokens)
+            tokens, info = await self._run(batch, needs)
+            return Done(list(tokens), info)
         except RSEmbedError as error:
             if len(batch) == 1 or isinstance(error, CheckpointError):
-                return [error] * len(batch)
-            outcomes: list[Outcome] = []
-            for index in range(len(batch)):
-                outcomes += await self._outcomes(batch.take(index, index + 1), needs)
-            return outcomes
+                return Done([error] * len(batch), None)
+            alone = [await self._done(batch.take(index, index + 1), needs) for index in range(len(batch))]
+            outcomes = [outcome for one in alone for outcome in one.outcomes]
+            return Done(outcomes, next((one.info for one in alone if one.info is not None), None))

@@ -16,8 +16,8 @@ from rs_embed_core.prepare import example
 from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask
-from rs_embed_core.tokens import TokenBlock, Tokens
-from serve_app.deployments.batcher import Batcher, Forwarded, Outcome
+from rs_embed_core.tokens import Tokens
+from serve_app.deployments.batcher import Batcher, Forwarded
 from serve_app.observe import metrics, tracing
 from serve_app.observe.origin import NOBODY, Origin, under
 from serve_app.observe.process import watch_process
@@ -27,6 +27,7 @@ from serve_app.wire.blocks import Encoded, EncodedBatch, Payload
 if TYPE_CHECKING:
     from rs_embed_core.card import Selection
     from rs_embed_core.embedding import EncoderInfo
+    from rs_embed_core.weights import HubFile
 
 _log = logging.getLogger(__name__)
 _CPU_BATCH = 8  # a ViT on the CPU is fastest at 8 and slower at 32 (ray_serve_notes.md, 2)
@@ -42,8 +43,9 @@ class LiveConfig(TypedDict, total=False):
 class EncoderReplica:
     """One replica: payloads in, tokens out.
 
-    Weights that cannot be loaded do not fail the replica: every request hears the ``CheckpointError`` at once,
-    other models keep serving, and the load is tried again when half a minute has passed.
+    Weights that cannot be loaded do not fail the replica: every request for them hears the ``CheckpointError`` at
+    once, other models and other weights of this one keep serving, and the load is tried again when half a minute has
+    passed.
 
     Args:
         ask: the model and variant, with everything else at its default.
@@ -63,13 +65,12 @@ class EncoderReplica:
         from rs_embed_core.encoder import Encoder  # noqa: PLC0415
 
         card, alias = get_card(ask.model)
-        self._ask = ask
-        self._name = card.select(ask, alias).encoder
+        self._ask, self._card, self._selection = ask, card, card.select(ask, alias)
+        self._name = self._selection.encoder
         watch_process(self._name, observe)
-        self._variant = card.variants[card.select(ask, alias).variant]
         self._encoder = Encoder(
             card,
-            card.select(ask, alias).variant,
+            self._selection.variant,
             checkpoints=Checkpoints(checkpoints.root, checkpoints.offline),
             device=settings.device,
             precision=settings.precision,
@@ -79,26 +80,35 @@ class EncoderReplica:
         self._batcher: Batcher[Selection] = Batcher(
             self._forward, max_batch=self._default_batch(), on_forward=self._count
         )
-        self._info = self._encoder.info()
-        self._failure: tuple[CheckpointError, float] | None = None
+        self._failures: dict[HubFile | None, tuple[CheckpointError, float]] = {}  # by the weights that are missing
         self._forward_ms = 0.0
         if settings.warm_up:
             self._warm_up()
 
-    def _default_batch(self) -> int:
-        return _CPU_BATCH if self._encoder.device == "cpu" and self._needs_cpu_batch else self._variant.batch_size
+    def _weights(self, selection: Selection) -> HubFile | None:
+        """The file that a selection needs; modalities may have their own."""
+        return self._card.variant(selection.variant, selection.modality).weights
 
-    @property
-    def _needs_cpu_batch(self) -> bool:
-        return self._variant.weights is not None  # random convolutions are fastest in large batches
+    def _default_batch(self) -> int:
+        variant = self._card.variant(self._selection.variant, self._selection.modality)
+        if self._encoder.device == "cpu" and variant.weights is not None:  # random convolutions like large batches
+            return _CPU_BATCH
+        return variant.batch_size
 
     def _warm_up(self) -> None:
-        card, alias = get_card(self._ask.model)
         try:
-            self._encoder.forward(example(self._ask), card.select(self._ask, alias))
+            self._encoder.forward(example(self._ask), self._selection)
         except CheckpointError as error:
-            self._failure = (error, time.monotonic())
+            self._miss(self._selection, error)
             _log.warning("weights not loaded", extra={"model": self._ask.model, "error": str(error)})
+
+    def _miss(self, selection: Selection, error: CheckpointError) -> None:
+        self._failures[self._weights(selection)] = (error, time.monotonic())
+
+    @property
+    def _has_weights(self) -> bool:
+        """Whether the weights that the deployment is named after are there, as far as is known."""
+        return self._weights(self._selection) not in self._failures
 
     def reconfigure(self, user_config: LiveConfig) -> None:
         """Apply a new ``user_config`` in place."""
@@ -106,16 +116,18 @@ class EncoderReplica:
 
     def check_health(self) -> None:
         """Serve asks every few seconds: then levels are told. One told while the process starts would be lost."""
-        metrics.FORWARD_WEIGHTS_LOADED.set(float(self._failure is None), self._name)
+        metrics.FORWARD_WEIGHTS_LOADED.set(float(self._has_weights), self._name)
         metrics.BATCH_LIMIT_SAMPLES.set(self._batcher.max_batch, self._name)
         metrics.BATCH_WAITING_SAMPLES.set(self._batcher.waiting, self._name)
 
     async def status(self) -> dict[str, str | int | float | None]:
-        """State for the catalogue: whether weights are loaded, samples waiting, device, batch size, process id."""
-        failure = None if self._failure is None else str(self._failure[0])
+        """State for the catalogue: whether weights are loaded, samples waiting, device, batch size, process id.
+
+        Missing weights of another modality than the default one are in the message alone.
+        """
         return {
-            "state": "ready" if failure is None else "no_weights",
-            "message": failure,
+            "state": "ready" if self._has_weights else "no_weights",
+            "message": " ".join(str(error) for error, _ in self._failures.values()) or None,
             "waiting": self._batcher.waiting,
             "device": self._encoder.device,
             "pid": os.getpid(),
@@ -140,25 +152,25 @@ class EncoderReplica:
             return await self._encoded(payloads, selection)
 
     async def _encoded(self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection) -> Encoded:
-        self._check_weights()
+        self._check_weights(selection)
         arrived = time.perf_counter()
         ready = [item if isinstance(item, Payload) else await item for item in payloads]
         batches = [batch for payload in ready for batch in payload.batches]
-        outcomes = await asyncio.gather(
-            *(self._batcher.submit(batch, selection, selection.options) for batch in batches)
-        )
-        encoded = iter([_pack(entry) for entry in outcomes])
+        done = await asyncio.gather(*(self._batcher.submit(batch, selection) for batch in batches))
+        encoded = iter([EncodedBatch.of(one.outcomes) for one in done])
         blocks = tuple(tuple(next(encoded) for _ in payload.batches) for payload in ready)
+        info = next((one.info for one in done if one.info is not None), self._encoder.info())
         total = 1e3 * (time.perf_counter() - arrived)
-        return Encoded(blocks, self._info, total)
+        return Encoded(blocks, info, total)
 
-    def _check_weights(self) -> None:
-        if self._failure is None:
+    def _check_weights(self, selection: Selection) -> None:
+        weights = self._weights(selection)
+        error, when = self._failures.get(weights, (None, 0.0))
+        if error is None:
             return
-        error, when = self._failure
         if time.monotonic() - when < _RETRY_LOAD_S:
             raise error
-        self._failure = None
+        del self._failures[weights]
 
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         """One forward in the device's own thread, so that the replica keeps answering."""
@@ -170,10 +182,9 @@ class EncoderReplica:
         except RSEmbedError as error:
             metrics.FORWARD_FAILURES.add(1, self._name, error.code)
             if isinstance(error, CheckpointError):
-                self._failure = (error, time.monotonic())
+                self._miss(selection, error)
             raise
         metrics.FORWARD_SECONDS.observe(time.perf_counter() - started, self._name)
-        self._info = info
         return tokens, info
 
     def _count(self, done: Forwarded) -> None:
@@ -190,9 +201,3 @@ class EncoderReplica:
             return self._encoder.forward(batch, selection)
         finally:
             self._forward_ms += 1e3 * (time.process_time() - started)
-
-
-def _pack(outcomes: Sequence[Outcome]) -> EncodedBatch:
-    errors = tuple((i, entry) for i, entry in enumerate(outcomes) if isinstance(entry, RSEmbedError))
-    tokens = [entry for entry in outcomes if isinstance(entry, Tokens)]
-    return EncodedBatch(TokenBlock.pack(tokens), errors)

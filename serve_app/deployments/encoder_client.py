@@ -146,16 +146,21 @@ class ServeEncoder:
         return int(state["pid"])
 
     async def status(self) -> dict[str, JSONValue]:
-        """State for the catalogue: ``ready``, ``starting``, ``sleeping``, ``failed`` or ``no_weights``."""
+        """State for the catalogue: ``ready``, ``busy``, ``starting``, ``sleeping``, ``failed`` or ``no_weights``."""
         state = await self._board.of(self._name)
         out: dict[str, JSONValue] = {"replicas": state.get("running", 0), "message": state.get("message", "")}
         if not state.get("running"):
             asleep, failed = state.get("asleep"), state.get("failed")
             return out | {"status": "sleeping" if asleep else "failed" if failed else "starting"}
+        response = self._handle.status.remote()
         try:
             async with asyncio.timeout(_STATUS_TIMEOUT_S):
-                replica = await self._handle.status.remote()
-        except (TimeoutError, RayActorError, BackPressureError, DeploymentUnavailableError):
+                replica = await response
+        except (TimeoutError, BackPressureError):  # a look waits for one of the replica's slots, as groups do
+            with contextlib.suppress(Exception):  # cancel() may raise what the assignment failed with
+                response.cancel()  # type: ignore[no-untyped-call]  # Ray's
+            return out | {"status": "busy"}
+        except (RayActorError, DeploymentUnavailableError):
             return out | {"status": "starting"}
         return out | {
             "status": replica["state"],

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import RSEmbedError
 from rs_embed_core.plan import Plan
 from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.sample import Batch
-from rs_embed_core.tokens import TokenBlock
+from rs_embed_core.tokens import TokenBlock, Tokens
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ class EncodedBatch:
     tokens: TokenBlock
     errors: tuple[tuple[int, RSEmbedError], ...] = ()
     """Position and error of the samples that failed; ``tokens`` holds the others, in order."""
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Tokens | RSEmbedError]) -> Self:
+        """One outcome for every sample of the batch."""
+        errors = tuple((i, entry) for i, entry in enumerate(outcomes) if isinstance(entry, RSEmbedError))
+        return cls(TokenBlock.pack([entry for entry in outcomes if isinstance(entry, Tokens)]), errors)
 
 
 @dataclass(frozen=True, eq=False)

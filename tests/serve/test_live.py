@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -9,11 +10,15 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
+import ray
 from ray import serve
 
 from rs_embed_core import Embedding
 from rs_embed_core.errors import Unavailable
+from rs_embed_core.plan import recipe
+from rs_embed_core.specs.request import Ask
 from serve_app.client import EmbeddingClient
+from serve_app.wire.blocks import Payload
 from tests.http.calls import problem_of
 from tests.serve import slow as slow_application
 from tests.serve.calls import ONE, SUMMER, many, places, post
@@ -46,6 +51,42 @@ def _requests_all_the_time(url: str) -> Iterator[list[Embedding]]:
         stop.set()
         thread.join()
     assert not failures, failures
+
+
+class _Held:
+    """Imagery that comes when it is let go."""
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Event()
+
+    async def imagery(self) -> Payload:
+        await self._gate.wait()
+        return Payload(())
+
+    async def let_go(self) -> None:
+        self._gate.set()
+
+
+@contextmanager
+def _every_slot_taken() -> Iterator[None]:
+    """More groups at the encoder than it admits, all waiting for their imagery while the block runs."""
+    held = ray.remote(num_cpus=0)(_Held).remote()
+    encoder = serve.get_deployment_handle(slow_application.ENCODER, slow_application.NAME).options(_by_reference=True)
+    selection = recipe(Ask("mosaiks")).selection
+    calls = [encoder.encode.remote([held.imagery.remote()], selection) for _ in range(12)]
+    try:
+        yield
+    finally:
+        held.let_go.remote()
+        for call in calls:
+            call.result(timeout_s=60)
+
+
+def test_a_model_with_its_hands_full_is_busy_and_up(slow: str) -> None:
+    with _every_slot_taken():
+        ready = httpx2.get(f"{slow}/readyz", timeout=30)
+    assert (ready.status_code, ready.json()["models"][slow_application.ENCODER]["status"]) == (200, "busy")
+    assert _state(slow, slow_application.ENCODER)["status"] == "ready"
 
 
 def test_models_may_sleep(slow: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import ForwardError
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tokens import Tokens
-from serve_app.deployments.batcher import Batcher
+from serve_app.deployments.batcher import Batcher, Done
 
 INFO = EncoderInfo("cpu", "float32", None, ())
 
@@ -37,21 +38,21 @@ class Device:
         return [Tokens(row * 2, (1, 1)) for row in image], INFO
 
 
-def first(outcomes: list[Tokens | Exception]) -> list[float | str]:
-    return [float(outcome.data[0]) if isinstance(outcome, Tokens) else type(outcome).__name__ for outcome in outcomes]
+def first(done: Done) -> list[float | str]:
+    return [float(entry.data[0]) if isinstance(entry, Tokens) else type(entry).__name__ for entry in done.outcomes]
 
 
 async def test_a_lone_sample_goes_at_once() -> None:
     device = Device()
     batcher: Batcher[str] = Batcher(device, max_batch=8)
-    assert first(await batcher.submit(batch([3]), "m", ())) == [6]
+    assert first(await batcher.submit(batch([3]), "m")) == [6]
     assert device.sizes == [1]
 
 
 async def test_what_arrives_while_the_device_is_busy_shares_the_next_batch() -> None:
     device = Device(hold=True)
     batcher: Batcher[str] = Batcher(device, max_batch=8)
-    jobs = [asyncio.create_task(batcher.submit(batch([i, i + 0.5]), "m", ())) for i in range(6)]
+    jobs = [asyncio.create_task(batcher.submit(batch([i, i + 0.5]), "m")) for i in range(6)]
     await asyncio.sleep(0.01)
     assert batcher.waiting == 10
     device.gate.set()
@@ -63,34 +64,54 @@ async def test_what_arrives_while_the_device_is_busy_shares_the_next_batch() -> 
 async def test_a_large_group_is_cut_and_put_together_again() -> None:
     device = Device()
     batcher: Batcher[str] = Batcher(device, max_batch=4)
-    assert first(await batcher.submit(batch(list(range(10))), "m", ())) == [2 * i for i in range(10)]
+    assert first(await batcher.submit(batch(list(range(10))), "m")) == [2 * i for i in range(10)]
     assert device.sizes == [4, 4, 2]
 
 
 async def test_unequal_signatures_never_share_a_batch() -> None:
     device = Device(hold=True)
     batcher: Batcher[str] = Batcher(device, max_batch=8)
-    jobs = [asyncio.create_task(batcher.submit(batch([i], width=2 + i % 2), "m", ())) for i in range(5)]
+    jobs = [asyncio.create_task(batcher.submit(batch([i], width=2 + i % 2), "m")) for i in range(5)]
     await asyncio.sleep(0.01)
     device.gate.set()
     await asyncio.gather(*jobs)
     assert sorted(device.sizes) == [1, 2, 2]
 
 
+async def test_unequal_needs_never_share_a_batch_and_each_hears_what_computed_it() -> None:
+    forwards: list[tuple[str, int]] = []
+
+    async def run(given: Batch, needs: str) -> tuple[list[Tokens], EncoderInfo]:
+        forwards.append((needs, len(given)))
+        return [Tokens(row, (1, 1)) for row in given.arrays["image"]], replace(INFO, device=needs)
+
+    batcher: Batcher[str] = Batcher(run, max_batch=4)
+    jobs = [asyncio.create_task(batcher.submit(batch([i, i]), "ab"[i % 2])) for i in range(5)]
+    infos = [done.info for done in await asyncio.gather(*jobs)]
+    assert sorted(forwards) == [("a", 2), ("a", 4), ("b", 4)]
+    assert [info and info.device for info in infos] == ["a", "b", "a", "b", "a"]
+
+
+async def test_what_failed_was_computed_by_nothing() -> None:
+    batcher: Batcher[str] = Batcher(Device(poison=5), max_batch=8)
+    assert (await batcher.submit(batch([5]), "m")).info is None
+    assert (await batcher.submit(batch([5, 6]), "m")).info == INFO
+
+
 async def test_one_bad_sample_fails_alone() -> None:
     device = Device(poison=5)
     batcher: Batcher[str] = Batcher(device, max_batch=8)
-    outcomes = first(await batcher.submit(batch(list(range(8))), "m", ()))
+    outcomes = first(await batcher.submit(batch(list(range(8))), "m"))
     assert outcomes == [0, 2, 4, 6, 8, "ForwardError", 12, 14]
 
 
 async def test_a_cancelled_submit_takes_its_samples_back() -> None:
     device = Device(hold=True)
     batcher: Batcher[str] = Batcher(device, max_batch=2)
-    running = asyncio.create_task(batcher.submit(batch([1]), "m", ()))
+    running = asyncio.create_task(batcher.submit(batch([1]), "m"))
     await asyncio.sleep(0.01)
-    cancelled = asyncio.create_task(batcher.submit(batch([2, 3]), "m", ()))
-    kept = asyncio.create_task(batcher.submit(batch([4]), "m", ()))
+    cancelled = asyncio.create_task(batcher.submit(batch([2, 3]), "m"))
+    kept = asyncio.create_task(batcher.submit(batch([4]), "m"))
     await asyncio.sleep(0.01)
     cancelled.cancel()
     await asyncio.sleep(0.01)
@@ -103,10 +124,10 @@ async def test_a_cancelled_submit_takes_its_samples_back() -> None:
 async def test_a_second_lane_only_takes_full_batches() -> None:
     device = Device(hold=True)
     batcher: Batcher[str] = Batcher(device, max_batch=4, lanes=2)
-    jobs = [asyncio.create_task(batcher.submit(batch([i]), "m", ())) for i in range(3)]
+    jobs = [asyncio.create_task(batcher.submit(batch([i]), "m")) for i in range(3)]
     await asyncio.sleep(0.01)
     assert device.sizes == [1]
-    jobs += [asyncio.create_task(batcher.submit(batch([i]), "m", ())) for i in range(3)]
+    jobs += [asyncio.create_task(batcher.submit(batch([i]), "m")) for i in range(3)]
     await asyncio.sleep(0.01)
     assert device.sizes == [1, 4]
     device.gate.set()

@@ -149,7 +149,7 @@ async def test_lines_of_a_forward_name_every_request_in_it(written: io.StringIO)
 
     async def ask(request_id: str) -> None:
         with under(Origin(request_id)):
-            await batcher.submit(Batch({"image": np.zeros((1, 2), np.float32)}, (), (View(),)), "m", ())
+            await batcher.submit(Batch({"image": np.zeros((1, 2), np.float32)}, (), (View(),)), "m")
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(ask("first"))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.encoder import Encoder
+from rs_embed_core.errors import CheckpointError
+from rs_embed_core.inputs import Variant
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
 from rs_embed_core.sample import Batch, join
 from rs_embed_core.specs.request import Ask
+from rs_embed_core.weights import HubFile
 from serve_app.deployments.encoder import EncoderReplica
 from serve_app.settings import CheckpointSettings, ModelSettings
 from serve_app.wire.blocks import Payload
@@ -60,3 +66,36 @@ async def test_samples_that_do_not_fit_even_alone_say_so() -> None:
         )
         ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
     assert [(index, error.code) for index, error in part.errors] == [(i, "out_of_memory") for i in range(3)]
+
+
+ABSENT = HubFile("nobody/nothing", "weights.safetensors", "0" * 40)
+
+
+def two_modalities(*, absent: str) -> ModelCard:
+    """A card of two modalities with a network each; one lacks its weights."""
+    card = averages_card()
+    (entry,) = card.inputs
+    inputs = tuple(
+        replace(entry, modality=name, variants={"gaussian": Variant(2, weights=ABSENT if name == absent else None)})
+        for name in ("s2", "s1")
+    )
+    return replace(card, inputs=inputs)
+
+
+@pytest.mark.parametrize(("absent", "state"), [("s1", "ready"), ("s2", "no_weights")])
+async def test_missing_weights_of_one_modality_are_no_other_s_problem(absent: str, state: str, tmp_path: Path) -> None:
+    with registered(two_modalities(absent=absent)) as card:
+        checkpoints = CheckpointSettings(root=tmp_path, offline=True)
+        replica = EncoderReplica(Ask(card.id), ModelSettings(model=card.id, device="cpu"), checkpoints)
+        batch, _ = samples(card, 2)
+        missing = recipe(Ask(card.id, modality=absent)).selection
+        with contextlib.suppress(CheckpointError):  # the first forward's samples fail, later ones do not get so far
+            await replica.encode([Payload((batch,))], missing)
+        with pytest.raises(CheckpointError):
+            await replica.encode([Payload((batch,))], missing)
+        (other,) = {"s1", "s2"} - {absent}
+        encoded = await replica.encode([Payload((batch,))], recipe(Ask(card.id, modality=other)).selection)
+        assert [part.errors for block in encoded.blocks for part in block] == [()]
+        status = await replica.status()
+    assert status["state"] == state
+    assert ABSENT.file in str(status["message"])

@@ -3,16 +3,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from rs_embed_core import PointBuffer, TemporalSpec, get_embedding
+from rs_embed_core.card import Selection
 from rs_embed_core.errors import (
     BatchTooLong,
     CheckpointError,
     DeadlineExceeded,
     InvalidRequest,
+    JSONValue,
     ProviderError,
     RSEmbedError,
     Unavailable,
@@ -20,9 +24,10 @@ from rs_embed_core.errors import (
     UnknownProvider,
 )
 from rs_embed_core.specs.request import Ask
-from serve_app.router import Deployed, Lost, PayloadLost, Router
+from serve_app.router import Deployed, Lost, PayloadLost, Reference, Router
 from serve_app.settings import LimitSettings, ModelSettings, ProviderSettings
 from serve_app.stream import stream
+from serve_app.wire.blocks import Encoded
 from serve_app.wire.rows import Job, Row
 from tests.unit.pipeline_fakes import LocalEncoder, LocalFetchers
 
@@ -109,6 +114,7 @@ async def test_a_roi_that_is_lost_every_time_becomes_a_problem() -> None:
     rows = await collect(Job(ASK, places(3)), router(fetchers, max_attempts=2))
     assert len(rows) == 3
     assert all(isinstance(row.error, ProviderError) for row in rows)
+    assert fetchers.calls == 2
 
 
 async def test_a_replica_that_dies_loses_and_repeats_nothing() -> None:
@@ -136,9 +142,11 @@ async def test_a_poisonous_group_ends_in_problems() -> None:
     def always(call: int) -> None:
         raise Lost("SIGKILL")
 
-    rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=always), max_attempts=2))
-    assert len(rows) == 5
+    encoder = LocalEncoder(fail=always)
+    rows = await collect(Job(ASK, places(4)), router(encoder=encoder, max_attempts=2))
+    assert len(rows) == 4
     assert all(isinstance(row.error, ProviderError) for row in rows)
+    assert encoder.calls == 2
 
 
 async def test_missing_weights_are_every_row_s_problem() -> None:
@@ -206,3 +214,36 @@ async def test_closing_the_stream_cancels_its_work() -> None:
 def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
     with pytest.raises(error):
         router(max_rois=10).route(job)
+
+
+@dataclass
+class Together:
+    """An encoder whose state is known once all of them have been asked for theirs."""
+
+    asked: asyncio.Barrier
+    state: str
+
+    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+        raise Unavailable("not in this test")
+
+    async def status(self) -> dict[str, JSONValue]:
+        await self.asked.wait()
+        return {"status": self.state}
+
+
+@pytest.mark.parametrize(
+    ("states", "ready"),
+    [
+        (("ready", "busy", "sleeping"), True),
+        (("ready", "starting"), False),
+        (("busy", "no_weights"), False),
+        (("failed",), False),
+    ],
+)
+async def test_models_are_asked_at_once_and_all_must_be_up(states: tuple[str, ...], ready: bool) -> None:
+    asked = asyncio.Barrier(len(states))
+    deployed = {state: Deployed(ModelSettings(model="mosaiks"), Together(asked, state)) for state in states}
+    by = Router(deployed, LocalFetchers(), LimitSettings(), ProviderSettings())
+    async with asyncio.timeout(10):
+        answer = await by.ready()
+    assert answer == {"ready": ready, "models": {state: {"status": state} for state in states}}
