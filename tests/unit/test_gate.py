@@ -154,6 +154,23 @@ def test_what_will_not_pass_is_sent_once() -> None:
     assert isinstance(raised.value.__cause__, ConnectionResetError)
 
 
+def test_an_error_that_the_judge_does_not_know_is_no_success() -> None:
+    def unknown(error: Exception) -> Verdict:
+        raise error
+
+    gate = Gate(QUICK, name="x")
+    for _ in range(2):
+        gate.enter(Terms())
+        gate.leave(DENIED)
+    with pytest.raises(ConnectionResetError):
+        Asking(unknown, gate, Tally()).ask(failing(1, []))  # type: ignore[arg-type]
+    assert gate.demand[0] == 0
+    gate.enter(Terms())
+    gate.leave(DENIED)
+    with pytest.raises(ProviderAuth):
+        gate.enter(Terms())
+
+
 def test_nothing_is_sent_again_beyond_the_deadline() -> None:
     seen = list[float]()
     late = Verdict(ProviderError("busy."), tries=5, retry_after_s=30)
