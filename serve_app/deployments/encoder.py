@@ -97,7 +97,7 @@ class EncoderReplica:
         try:
             self._encoder.forward(example(self._ask), card.select(self._ask, alias))
         except CheckpointError as error:
-            self._failure = (error, time.monotonic())
+            self._failure = (error.again(), time.monotonic())
             _log.warning("weights not loaded", extra={"model": self._ask.model, "error": str(error)})
 
     def reconfigure(self, user_config: LiveConfig) -> None:
@@ -157,7 +157,7 @@ class EncoderReplica:
             return
         error, when = self._failure
         if time.monotonic() - when < _RETRY_LOAD_S:
-            raise error
+            raise error.again()
         self._failure = None
 
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
@@ -170,7 +170,7 @@ class EncoderReplica:
         except RSEmbedError as error:
             metrics.FORWARD_FAILURES.add(1, self._name, error.code)
             if isinstance(error, CheckpointError):
-                self._failure = (error, time.monotonic())
+                self._failure = (error.again(), time.monotonic())
             raise
         metrics.FORWARD_SECONDS.observe(time.perf_counter() - started, self._name)
         self._info = info

@@ -116,6 +116,20 @@ def test_faults_of_configuration_open_the_circuit_for_a_while() -> None:
         gate.enter(Terms())
 
 
+def test_the_open_circuit_s_error_is_a_new_one_for_everybody() -> None:
+    gate = Gate(QUICK, name="x")
+    for _ in range(3):
+        gate.enter(Terms())
+        gate.leave(DENIED)
+    heard = []
+    for _ in range(2):
+        with pytest.raises(ProviderAuth) as caught:
+            gate.enter(Terms())
+        heard.append(caught.value)
+    assert heard == [DENIED.error] * 2
+    assert len({id(error) for error in (*heard, DENIED.error)}) == 3
+
+
 def test_a_success_between_faults_keeps_the_circuit_closed() -> None:
     gate = Gate(QUICK, name="x")
     for verdict in (DENIED, DENIED, None, DENIED, DENIED):
