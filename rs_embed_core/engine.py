@@ -123,8 +123,7 @@ def _prepared(index: int, read: Read) -> _Ready:
         fetch_ms = 1e3 * (time.perf_counter() - started)
         return _Ready(index, resolved, prepare(chip, resolved), fetch_ms)
     except RSEmbedError as error:
-        error.context["index"] = index
-        raise
+        raise error.again(index=index) from error
 
 
 def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embedding]:
@@ -141,8 +140,7 @@ def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embeddin
             try:
                 outputs, info = forward(collate([samples[i] for i in indices]))
             except RSEmbedError as error:
-                error.context["index"] = owners[indices[0]]
-                raise
+                raise error.again(index=owners[indices[0]]) from error
             elapsed = 1e3 * (time.perf_counter() - started)
             tokens.update({i: (out, info, elapsed) for i, out in zip(indices, outputs, strict=True)})
     position = 0

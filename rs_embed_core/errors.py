@@ -8,7 +8,7 @@ fields, no live objects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 type JSONValue = str | int | float | bool | Sequence[JSONValue] | Mapping[str, JSONValue] | None
 
@@ -51,7 +51,20 @@ class RSEmbedError(Exception):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == getattr(other, "__dict__", None)
 
-    __hash__ = Exception.__hash__
+    def __hash__(self) -> int:
+        return hash((type(self), self.message, self.code))
+
+    def again(self, *, hint: str | None = None, **context: JSONValue) -> Self:
+        """An equal error to keep, or to raise where this one was raised before: without traceback and cause.
+
+        An exception that is kept grows a traceback with each raise, and its frames hold on to the chips in them.
+
+        Args:
+            hint: in place of its own.
+            context: facts beside its own.
+        """
+        facts = {**self.context, **context}
+        return type(self)(self.message, code=self.code, hint=hint or self.hint, retryable=self.retryable, context=facts)
 
 
 def _rebuild(  # noqa: PLR0913 - one per attribute

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rs_embed_core.chip import Chip, FetchPlan
-from rs_embed_core.errors import NoImagery, ProviderTimeout
+from rs_embed_core.errors import NoImagery, ProviderTimeout, RSEmbedError
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.calls import COUNTED, terms, too_late
 
@@ -165,12 +165,12 @@ class CachedProvider:
         with self._lock:
             nothing = self._nothing.get(key)
         if nothing is not None and time.monotonic() < nothing.until:
-            raise nothing.error
+            raise nothing.error.again()
 
     def _remember_nothing(self, key: str, error: NoImagery) -> None:
         now = time.monotonic()
         with self._lock:
-            self._nothing[key] = _Nothing(error, now + self._no_imagery_s)
+            self._nothing[key] = _Nothing(error.again(), now + self._no_imagery_s)
             self._nothing.move_to_end(key)
             while self._nothing and next(iter(self._nothing.values())).until < now:
                 self._nothing.popitem(last=False)
@@ -185,13 +185,14 @@ def _followed(flight: Future[Chip]) -> Chip | None:
     """The chip that another read brings; None where it ran out of its own time, which may be shorter than ours."""
     left_s = terms().left_s
     try:
-        return flight.result(None if left_s == float("inf") else left_s)
-    except TimeoutError as error:
-        raise too_late("waiting for another read of the same chip") from error
-    except ProviderTimeout:
-        if terms().left_s <= 0:
-            raise
+        error = flight.exception(None if left_s == float("inf") else left_s)
+    except TimeoutError as passed:
+        raise too_late("waiting for another read of the same chip") from passed
+    if isinstance(error, ProviderTimeout) and terms().left_s > 0:
         return None
+    if isinstance(error, RSEmbedError):
+        raise error.again()  # it is raised in the thread of each who waits
+    return flight.result()
 
 
 def _said(chip: Chip, where: str) -> Chip:

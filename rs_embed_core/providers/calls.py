@@ -93,6 +93,9 @@ class Verdict:
     breaks: bool = False
 
 
+_UNJUDGED = Verdict(ProviderError("the request failed in a way that its provider does not know.", retryable=False))
+
+
 class Turnstile(Protocol):
     """What a request passes: slots, rate, broken circuits. One per service and account."""
 
@@ -175,9 +178,10 @@ class Asking:
         self.gate.enter(terms())
         self.tally.add("queued_ms", 1e3 * (time.monotonic() - queued))
         self.tally.add("requests")
-        verdict: Verdict | None = None
+        verdict: Verdict | None = _UNJUDGED
         try:
-            return send(terms().left_s)
+            answer = send(terms().left_s)
+            verdict = None
         except ProviderError as error:  # the provider has judged already
             verdict = Verdict(error)
             raise
@@ -186,6 +190,7 @@ class Asking:
             raise _Failed(verdict, error) from error
         finally:
             self.gate.leave(verdict)
+        return answer
 
 
 class _Failed(Exception):

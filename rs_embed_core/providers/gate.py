@@ -151,7 +151,7 @@ class Gate:
             return
         error, until = self._broken
         if time.monotonic() < until:
-            raise error
+            raise error.again()
         self._broken, self._faults = None, _BREAKS_AT - 1  # one request tries; if it fails the circuit opens again
 
     def leave(self, verdict: Verdict | None) -> None:
@@ -167,7 +167,10 @@ class Gate:
             elif verdict.breaks:
                 self._faults += 1
                 if self._faults >= _BREAKS_AT:
-                    self._broken = (verdict.error, time.monotonic() + max(_OPEN_S, verdict.retry_after_s or 0.0))
+                    self._broken = (
+                        verdict.error.again(),
+                        time.monotonic() + max(_OPEN_S, verdict.retry_after_s or 0.0),
+                    )
             self._open.notify_all()
 
     def may_retry(self) -> bool:

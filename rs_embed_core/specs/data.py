@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.errors import InvalidInput, InvalidRequest
-from rs_embed_core.specs.spatial import Spatial
+from rs_embed_core.specs.sensor import band_names, check_scale
+from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from rs_embed_core.specs.temporal import TemporalSpec
 
 if TYPE_CHECKING:
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
 
 type Affine = tuple[float, float, float, float, float, float]
 _COEFFICIENTS = 6
+_SPECS: Mapping[str, tuple[type, ...]] = {
+    "spatial": (BBox, PointBuffer, type(None)),
+    "temporal": (TemporalSpec, type(None)),
+}
 _BAND_DIMS = ("band", "bands", "channel", "c")
 _TIME_DIMS = ("time", "t")
 
@@ -35,6 +43,9 @@ class UserData:
         temporal: the window that the frames divide equally.
         scale_m: pixel size in metres.
         crs, transform: georeference of the pixels; ``transform`` is (a, b, c, d, e, f) as in rasterio.
+
+    Raises:
+        InvalidRequest: a value of the wrong type, or a transform that is not north-up.
     """
 
     data: NDArray[np.generic] | xr.DataArray
@@ -53,13 +64,18 @@ class UserData:
         if (self.crs is None) != (self.transform is None):
             msg = "only one of crs and transform is given."
             raise InvalidRequest(msg, hint="Give both or neither.")
+        if self.crs is not None and not isinstance(self.crs, str):
+            raise InvalidRequest(f"crs is {self.crs!r}.", hint='crs is text: a name such as "EPSG:32632", or WKT.')
         if self.transform is not None:
-            _check_transform(self.transform)
-        if isinstance(self.bands, str):
-            msg = f"bands is the text {self.bands!r}."
-            raise InvalidRequest(msg, hint='Give a list of names: ["B4", "B3", "B2"].')
+            object.__setattr__(self, "transform", _checked_transform(self.transform))
         if self.bands is not None:
-            object.__setattr__(self, "bands", tuple(self.bands))
+            object.__setattr__(self, "bands", band_names(self.bands))
+        if self.scale_m is not None:
+            check_scale(self.scale_m)
+        for name, kinds in _SPECS.items():
+            if not isinstance(vars(self)[name], kinds):
+                known = " or ".join(kind.__name__ for kind in kinds[:-1])
+                raise InvalidRequest(f"{name} is {vars(self)[name]!r}.", hint=f"{name} is a {known}.")
 
     @classmethod
     def from_raster(
@@ -73,17 +89,31 @@ class UserData:
         """The pixels of a raster file that GDAL reads, with its CRS, transform and band descriptions.
 
         What the file says is missing (its nodata value or mask) becomes NaN.
+
+        Raises:
+            InvalidInput: GDAL cannot read it.
+            InvalidRequest: its transform is not north-up.
         """
         import rasterio  # noqa: PLC0415 - GDAL is slow to load, and only this needs it
+        from rasterio.errors import RasterioError  # noqa: PLC0415
 
-        with rasterio.open(path) as file:
-            described = tuple(name for name in file.descriptions if name)
-            names = bands or (described if len(described) == file.count else None)
-            crs = None if file.crs is None else file.crs.to_string()
-            transform = None if crs is None else tuple(file.transform)[:_COEFFICIENTS]
-            pixels = file.read(masked=True)
-            data = pixels.astype(np.float32).filled(np.nan) if np.ma.is_masked(pixels) else pixels.data
-            return cls(data, collection, bands=names, temporal=temporal, crs=crs, transform=transform)
+        try:
+            with rasterio.open(path) as file:
+                pixels, described, transform = file.read(masked=True), file.descriptions, file.transform
+                crs = None if file.crs is None else file.crs.to_string()
+        except RasterioError as error:
+            raise InvalidInput(
+                f"{path} cannot be read: {error}.", hint="Give a raster file that GDAL reads."
+            ) from error
+        data = pixels.astype(np.float32).filled(np.nan) if np.ma.is_masked(pixels) else pixels.data
+        return cls(
+            data,
+            collection,
+            bands=bands or (described if all(described) else None),
+            temporal=temporal,
+            crs=crs,
+            transform=None if crs is None else tuple(transform)[:_COEFFICIENTS],
+        )
 
     def resolved(self) -> UserData:
         """The same with a NumPy array, and all that an ``xarray.DataArray`` knew made explicit.
@@ -140,16 +170,16 @@ class UserData:
         return UserData(array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform)
 
 
-def _check_transform(transform: Affine) -> None:
-    if len(transform) != _COEFFICIENTS:
-        msg = f"transform has {len(transform)} numbers."
-        hint = "Give (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
-        raise InvalidRequest(msg, hint=hint)
-    a, b, _, d, e, _ = transform
+def _checked_transform(transform: object) -> Affine:
+    numbers = transform if isinstance(transform, Sequence) and not isinstance(transform, str) else ()
+    if len(numbers) != _COEFFICIENTS or not all(isinstance(n, Real) and math.isfinite(n) for n in numbers):
+        hint = "Give six numbers (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
+        raise InvalidRequest(f"transform is {transform!r}.", hint=hint)
+    a, b, c, d, e, f = map(float, numbers)
     if not (a > 0 > e and b == d == 0):
-        msg = f"transform is {tuple(transform)}."
         hint = "Row 0 is north and column 0 is west: a > 0, e < 0, b = d = 0. Flip or warp the pixels."
-        raise InvalidRequest(msg, hint=hint)
+        raise InvalidRequest(f"transform is {(a, b, c, d, e, f)}.", hint=hint)
+    return a, b, c, d, e, f
 
 
 def _reference(array: xr.DataArray, x: str, y: str) -> tuple[str | None, Affine | None]:

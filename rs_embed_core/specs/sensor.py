@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
@@ -10,6 +11,7 @@ from rs_embed_core.errors import InvalidRequest, JSONValue
 
 _COMPOSITES = ("median", "mosaic")
 _ORBITS = (None, "ASCENDING", "DESCENDING")
+_SWITCHES = ("use_float_linear", "s1_require_iw", "s1_relax_iw_on_empty")
 _FULL_CLOUD = 100
 _SCALES_M = (0.01, 1e6)  # finer than any sensor, coarser than any chip
 
@@ -18,11 +20,39 @@ def _is_number(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def _check_common(spec: SensorSpec | FetchSpec) -> None:
-    scale_m, cloudy_pct, composite = spec.scale_m, spec.cloudy_pct, spec.composite
-    if scale_m is not None and not _is_number(scale_m, *_SCALES_M):
+def check_scale(scale_m: object) -> None:
+    """Refuse what is no pixel size.
+
+    Raises:
+        InvalidRequest: not a number of metres in 0.01..1,000,000.
+    """
+    if not _is_number(scale_m, *_SCALES_M):
         msg = f"scale_m is {scale_m!r}."
         raise InvalidRequest(msg, hint="scale_m is the pixel size in metres: 0.01 to 1,000,000.")
+
+
+def band_names(value: object) -> tuple[str, ...]:
+    """The names of bands in their order.
+
+    Raises:
+        InvalidRequest: not a list of names, an empty one, or one that repeats a name.
+    """
+    msg, hint = f"bands is {value!r}.", 'Give a list of at least one name: ["B4", "B3", "B2"].'
+    if isinstance(value, str | bytes | Mapping | AbstractSet) or not isinstance(value, Iterable):
+        raise InvalidRequest(msg, hint=hint)
+    names = tuple(value)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(msg, hint=hint)
+    if len(set(names)) != len(names):
+        msg = f"bands {names!r} repeats a name."
+        raise InvalidRequest(msg, hint="Ask for each band once.")
+    return names
+
+
+def _check_common(spec: SensorSpec | FetchSpec) -> None:
+    cloudy_pct, composite = spec.cloudy_pct, spec.composite
+    if spec.scale_m is not None:
+        check_scale(spec.scale_m)
     if spec.fill_value is not None and not _is_number(spec.fill_value, -1e30, 1e30):
         msg = f"fill_value is {spec.fill_value!r}."
         raise InvalidRequest(msg, hint="fill_value is a finite number.")
@@ -39,7 +69,7 @@ class SensorSpec:
     """Everything about the imagery of one input; replaces the model's own default.
 
     Raises:
-        InvalidRequest: no collection or bands, or a value out of range.
+        InvalidRequest: no collection or bands, or a value of the wrong type or out of range.
     """
 
     collection: str
@@ -55,22 +85,20 @@ class SensorSpec:
     s1_relax_iw_on_empty: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.bands, str):
-            msg = f"bands is the text {self.bands!r}."
-            raise InvalidRequest(msg, hint='Give a list of names: ["B4", "B3", "B2"].')
-        object.__setattr__(self, "bands", tuple(self.bands))
+        object.__setattr__(self, "bands", band_names(self.bands))
         if not self.collection or not isinstance(self.collection, str):
             msg = f"collection is {self.collection!r}."
             raise InvalidRequest(msg, hint='Name one, such as "COPERNICUS/S2_SR_HARMONIZED".')
-        if not self.bands or not all(isinstance(band, str) for band in self.bands):
-            msg = f"bands is {self.bands!r}."
-            raise InvalidRequest(msg, hint='Give at least one name: ["B4", "B3", "B2"].')
-        if len(set(self.bands)) != len(self.bands):
-            msg = f"bands {self.bands!r} repeats a name."
-            raise InvalidRequest(msg, hint="Ask for each band once.")
+        if self.modality is not None and (not isinstance(self.modality, str) or not self.modality):
+            msg = f"modality is {self.modality!r}."
+            raise InvalidRequest(msg, hint="modality is a name such as s2, or None for the model's first.")
         if self.orbit not in _ORBITS:
             msg = f"orbit is {self.orbit!r}."
             raise InvalidRequest(msg, hint="orbit is ASCENDING, DESCENDING or None for both.")
+        for name in _SWITCHES:
+            if not isinstance(vars(self)[name], bool):
+                msg = f"{name} is {vars(self)[name]!r}."
+                raise InvalidRequest(msg, hint=f"{name} is true or false.")
         _check_common(self)
 
     def validate(self) -> None:
@@ -86,7 +114,7 @@ class FetchSpec:
     """A few changes to the model's default imagery; None keeps the default.
 
     Raises:
-        InvalidRequest: a value out of range.
+        InvalidRequest: a value of the wrong type or out of range.
     """
 
     scale_m: float | None = None

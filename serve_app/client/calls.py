@@ -253,17 +253,14 @@ def embeddings_of(items: Iterable[StreamItem], count: int) -> list[Embedding]:
             errors[item.index] = item.error
     if errors:
         first = min(errors)
-        raise _with_index(errors[first], first, len(errors), count)
+        raise _first_of(errors[first], first, len(errors), count)
     return [results[index] for index in range(count)]
 
 
-def _with_index(error: RSEmbedError, index: int, failed: int, count: int) -> RSEmbedError:
-    hint = error.hint
-    if count > 1:
-        others = f"{failed} of {count} ROIs failed, this is the first; stream_embeddings() gives the others."
-        hint = f"{hint} {others}" if hint else others
-    context: dict[str, JSONValue] = {**error.context, "index": index, "failed": failed}
-    return type(error)(error.message, code=error.code, hint=hint, retryable=error.retryable, context=context)
+def _first_of(error: RSEmbedError, index: int, failed: int, count: int) -> RSEmbedError:
+    others = f"{failed} of {count} ROIs failed, this is the first; stream_embeddings() gives the others."
+    hint = None if count == 1 else " ".join(filter(None, (error.hint, others)))
+    return error.again(hint=hint, index=index, failed=failed)
 
 
 def response_error(status: int, problem: object, retry_after: str | None) -> RSEmbedError:

@@ -103,7 +103,7 @@ class EncoderReplica:
             _log.warning("weights not loaded", extra={"model": self._ask.model, "error": str(error)})
 
     def _miss(self, selection: Selection, error: CheckpointError) -> None:
-        self._failures[self._weights(selection)] = (error, time.monotonic())
+        self._failures[self._weights(selection)] = (error.again(), time.monotonic())
 
     @property
     def _has_weights(self) -> bool:
@@ -169,7 +169,7 @@ class EncoderReplica:
         if error is None:
             return
         if time.monotonic() - when < _RETRY_LOAD_S:
-            raise error
+            raise error.again()
         del self._failures[weights]
 
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:

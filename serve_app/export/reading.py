@@ -48,18 +48,18 @@ class OneReading:
         """The chip; from the second time on ``facts`` says that it was ``shared`` and cost nothing.
 
         Raises:
-            ProviderError: as the provider, the same again to all who ask.
+            ProviderError: as the provider, an equal one to all who ask.
         """
         known = self._known.get(plan)
         if isinstance(known, Chip):
             facts = ((name, 0 if name in COUNTED else value) for name, value in known.facts if name != "cache")
             return replace(known, facts=(*facts, ("cache", "shared")))
         if known is not None:
-            raise known
+            raise known.again()
         try:
             chip = self._provider.fetch(plan)
         except ProviderError as error:
-            self._known[plan] = error
+            self._known[plan] = error.again()
             raise
         self._known[plan] = chip
         return chip

@@ -181,12 +181,6 @@ def _ask(fields: Mapping[str, object]) -> Ask:
     except SpecError as error:
         error.context["errors"] = _culprits(fields) or [{"pointer": "", "detail": error.message}]
         raise
-    except (TypeError, ValueError, OverflowError) as error:
-        # A spec compared or counted a value of a JSON type that it does not expect.
-        culprits = _culprits(fields)
-        msg = "a field has a value of the wrong type."
-        hint = "/openapi.json has the schema of every field."
-        raise InvalidRequest(msg, hint=hint, context={"errors": culprits}) from error
 
 
 def _culprits(fields: Mapping[str, object]) -> list[JSONValue]:
@@ -197,8 +191,6 @@ def _culprits(fields: Mapping[str, object]) -> list[JSONValue]:
             ask_from_dict({"model": "any", name: value})
         except SpecError as error:
             found.append({"pointer": _pointer(name), "detail": error.message})
-        except (TypeError, ValueError, OverflowError):
-            found.append({"pointer": _pointer(name), "detail": f"{name} is {_brief(value)}."})
     if "model" not in fields:
         found.append({"pointer": "/model", "detail": "model is missing."})
     return found

@@ -33,6 +33,21 @@ def test_pickles(cls):
 
 
 @every_class
+def test_is_raised_again_as_an_equal_one(cls):
+    error = _full(cls)
+    with pytest.raises(cls) as caught:
+        raise error
+    twin = caught.value.again()
+    assert twin == error
+    assert hash(twin) == hash(error)
+    assert (twin.__traceback__, twin.__context__, twin.__cause__) == (None, None, None)
+    further = error.again(hint="Say 5.", index=2, value=4)
+    assert (type(further), further.hint) == (cls, "Say 5.")
+    assert further.context == {**error.context, "index": 2, "value": 4}
+    assert error == _full(cls)
+
+
+@every_class
 def test_comes_back_from_its_problem(cls):
     for error in (_full(cls), cls("plain")):
         back = from_problem(json.loads(problem_json(to_problem(error, instance="id"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -116,6 +117,15 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("no bands", lambda: SensorSpec("C", ()), "at least one"),
     ("bands text", lambda: SensorSpec("C", "B4"), "list"),
     ("bands twice", lambda: SensorSpec("C", ("B4", "B4")), "once"),
+    ("bands number", lambda: SensorSpec("C", 5), "bands is 5"),
+    ("bands set", lambda: SensorSpec("C", {"B4"}), "list"),
+    ("bands object", lambda: sensor_from_dict({"collection": "C", "bands": {"B4": 1}}), "list"),
+    ("band list", lambda: SensorSpec("C", [["B4"]]), "name"),
+    ("sensor modality", lambda: SensorSpec("C", ("B4",), modality=["s2"]), "modality is ['s2']"),
+    ("no modality", lambda: SensorSpec("C", ("B4",), modality=""), "s2"),
+    ("linear", lambda: SensorSpec("C", ("VV",), use_float_linear="no"), "use_float_linear is 'no'"),
+    ("iw", lambda: SensorSpec("C", ("VV",), s1_require_iw=1), "s1_require_iw is 1"),
+    ("relaxed iw", lambda: SensorSpec("C", ("VV",), s1_relax_iw_on_empty=None), "true or false"),
     ("no collection", lambda: SensorSpec("", ("B4",)), "COPERNICUS"),
     ("orbit", lambda: SensorSpec("C", ("VV",), orbit="up"), "ASCENDING"),
     ("scale", lambda: SensorSpec("C", ("B4",), scale_m=0), "scale_m"),
@@ -157,6 +167,27 @@ def test_a_spec_that_makes_no_sense_is_refused_when_built(build, says):
         build()
     assert caught.value.hint
     assert says in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    max_leaves=5,
+)
+NESTED = ("sensor", "fetch", "output", "input_prep", "temporal")
+KINDS = dict(zip(NESTED, (SensorSpec, FetchSpec, OutputSpec, InputPrepSpec, TemporalSpec), strict=True))
+
+
+@given(data=st.data())
+def test_json_of_any_shape_is_read_or_refused(data):
+    name = data.draw(st.sampled_from([field.name for field in dataclasses.fields(Ask)]))
+    value = data.draw(JSON)
+    if name in KINDS and data.draw(st.booleans()):
+        known = [field.name for field in dataclasses.fields(KINDS[name])]
+        given = data.draw(st.dictionaries(st.sampled_from(known), JSON, max_size=2))
+        value = {"collection": "C", "bands": ["B4"], **given} if name == "sensor" else given
+    with contextlib.suppress(InvalidRequest):  # and no other
+        assert isinstance(ask_from_dict({"model": "dofa", name: value}), Ask)
 
 
 # --- the public names --------------------------------------------------------------------------------------

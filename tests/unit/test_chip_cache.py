@@ -170,6 +170,29 @@ def test_no_imagery_is_remembered_for_a_while() -> None:
         assert len(provider.reads) == reads
 
 
+def test_who_hears_of_a_failure_has_an_error_of_their_own() -> None:
+    entered, going = threading.Event(), threading.Event()
+
+    def nothing(read: FetchPlan) -> Chip:
+        entered.set()
+        assert going.wait(10)
+        raise NoImagery("no scene.")
+
+    cache = cached(Drawing(nothing))
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(cache.fetch, PLAN)]
+        assert entered.wait(10)
+        asked += [threads.submit(cache.fetch, PLAN) for _ in range(2)]
+        going.set()
+        errors = [future.exception(10) for future in asked]
+    for _ in range(3):
+        with pytest.raises(NoImagery) as caught:
+            cache.fetch(PLAN)
+        errors.append(caught.value)
+    assert all(error == errors[0] for error in errors)
+    assert len({id(error) for error in errors}) == len(errors)
+
+
 def test_other_settings_of_a_provider_have_other_chips(tmp_path: Path) -> None:
     provider, shelf = Drawing(), {"disk": DiskShelf(tmp_path, 1e6)}
     for scope in ("catalogue a", "catalogue b", "catalogue a"):

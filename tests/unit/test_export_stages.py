@@ -78,10 +78,14 @@ def test_what_several_models_want_is_read_once_and_paid_once() -> None:
 def test_an_error_is_everybody_s() -> None:
     counting = Counting(empty=True)
     once, wanted = OneReading(counting), _fetch_plan()
-    for _ in range(2):
-        with pytest.raises(NoImagery):
+    heard = []
+    for _ in range(3):
+        with pytest.raises(NoImagery) as caught:
             once.fetch(wanted)
+        heard.append(caught.value)
     assert len(counting.reads) == 1
+    assert heard[0] == heard[1] == heard[2]
+    assert len(set(map(id, heard))) == 3
 
 
 def test_every_roi_has_one_outcome_for_each_model_and_it_is_the_library_s() -> None:

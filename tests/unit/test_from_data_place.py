@@ -154,3 +154,11 @@ def test_a_raster_of_no_place_or_of_a_turned_one(tmp_path):
     assert (own.crs, own.transform) == (None, None)
     with pytest.raises(InvalidRequest, match="warp"):
         UserData.from_raster(raster(tmp_path / "turned.tif", pixels(10), (10, 1, 0, 1, -10, 0)), S2)
+
+
+def test_a_file_that_is_no_raster_is_refused(tmp_path):
+    (tmp_path / "text.tif").write_text("no raster")
+    for path in (tmp_path / "none.tif", tmp_path / "text.tif"):
+        with pytest.raises(InvalidInput, match=path.name) as caught:
+            UserData.from_raster(path, S2)
+        assert "GDAL" in caught.value.hint

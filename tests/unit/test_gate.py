@@ -116,6 +116,20 @@ def test_faults_of_configuration_open_the_circuit_for_a_while() -> None:
         gate.enter(Terms())
 
 
+def test_the_open_circuit_s_error_is_a_new_one_for_everybody() -> None:
+    gate = Gate(QUICK, name="x")
+    for _ in range(3):
+        gate.enter(Terms())
+        gate.leave(DENIED)
+    heard = []
+    for _ in range(2):
+        with pytest.raises(ProviderAuth) as caught:
+            gate.enter(Terms())
+        heard.append(caught.value)
+    assert heard == [DENIED.error] * 2
+    assert len({id(error) for error in (*heard, DENIED.error)}) == 3
+
+
 def test_a_success_between_faults_keeps_the_circuit_closed() -> None:
     gate = Gate(QUICK, name="x")
     for verdict in (DENIED, DENIED, None, DENIED, DENIED):
@@ -152,6 +166,23 @@ def test_what_will_not_pass_is_sent_once() -> None:
         asking(DENIED).ask(failing(9, seen))  # type: ignore[arg-type]
     assert len(seen) == 1
     assert isinstance(raised.value.__cause__, ConnectionResetError)
+
+
+def test_an_error_that_the_judge_does_not_know_is_no_success() -> None:
+    def unknown(error: Exception) -> Verdict:
+        raise error
+
+    gate = Gate(QUICK, name="x")
+    for _ in range(2):
+        gate.enter(Terms())
+        gate.leave(DENIED)
+    with pytest.raises(ConnectionResetError):
+        Asking(unknown, gate, Tally()).ask(failing(1, []))  # type: ignore[arg-type]
+    assert gate.demand[0] == 0
+    gate.enter(Terms())
+    gate.leave(DENIED)
+    with pytest.raises(ProviderAuth):
+        gate.enter(Terms())
 
 
 def test_nothing_is_sent_again_beyond_the_deadline() -> None:

@@ -116,6 +116,23 @@ def test_the_roi_that_failed_is_named(position):
     assert caught.value.context["index"] == position
 
 
+def test_an_error_that_a_provider_keeps_names_the_roi_of_each_call():
+    known = NoImagery("nothing here.", context={"collection": "S2"})
+
+    @dataclass
+    class Nothing:
+        name: str = "nothing"
+
+        def fetch(self, plan: FetchPlan) -> Chip:
+            raise known
+
+    register_provider("nothing", Nothing())
+    with pytest.raises(NoImagery) as caught:
+        get_embeddings_batch("mosaiks", spatials=ROIS, backend="nothing", device="cpu")
+    assert caught.value.context == {"collection": "S2", "index": 0}
+    assert known.context == {"collection": "S2"}
+
+
 def test_the_first_of_several_failures_is_told():
     rois = [*ROIS[:2], PointBuffer(0, 0, 1e6), BBox(0, 86, 1, 87)]
     with pytest.raises(RoiTooLarge) as caught:

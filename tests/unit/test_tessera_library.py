@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from geotessera.registry import HTTPStatusError, UnwritableDestination
+from urllib3.exceptions import ProtocolError
 
 from rs_embed_core.errors import ProviderError, ProviderTimeout
 from rs_embed_core.providers.calls import Terms, under
@@ -112,6 +113,7 @@ def test_the_registry_is_tried_again_after_a_failure(tmp_path):
         (HTTPStatusError("https://store/tile.npy", 404, "Not Found"), False),
         (UnwritableDestination(13, "Permission denied"), False),
         (OSError("the connection was reset"), True),
+        (ProtocolError("the connection was cut"), True),
     ],
 )
 def test_a_download_that_fails(tmp_path, error, retryable):
@@ -120,6 +122,11 @@ def test_a_download_that_fails(tmp_path, error, retryable):
     assert caught.value.code == "download_failed"
     assert str(error) in caught.value.message
     assert caught.value.retryable is retryable
+
+
+def test_a_mistake_in_a_program_is_no_failed_download(tmp_path):
+    with pytest.raises(AttributeError, match="no such method"):
+        library(Store(tmp_path, AttributeError("no such method"))).tile(KEY)
 
 
 def test_offline_nothing_is_downloaded(tmp_path):

@@ -128,12 +128,12 @@ def _start(settings: GeeSettings, gate: Turnstile) -> Session:
     account = settings.account
     error, when = _process.failures.get(account, (None, 0.0))
     if error is not None and time.monotonic() - when < _REMEMBERED_S:
-        raise error
+        raise error.again()
     try:
         session = Asking(judge, gate, Tally()).ask(lambda _: _initialise(settings))
     except ProviderError as failure:
         if not failure.retryable:
-            _process.failures[account] = failure, time.monotonic()
+            _process.failures[account] = failure.again(), time.monotonic()
         raise
     _process.current = account, session
     return session

@@ -191,8 +191,16 @@ def _unreadable(settings: TesseraSettings, why: str) -> ProviderError:
 
 
 def _judged(error: Exception) -> Verdict:
-    from geotessera.registry import HTTPStatusError, UnwritableDestination  # noqa: PLC0415 - loaded by now
+    """What a failed download means.
 
+    Raises:
+        Exception: ``error`` itself where no download fails like this: a mistake in a program should show.
+    """
+    from geotessera.registry import HTTPStatusError, UnwritableDestination  # noqa: PLC0415 - loaded by now
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - the transport's
+
+    if not isinstance(error, OSError | HTTPError):
+        raise error
     final = isinstance(error, HTTPStatusError | UnwritableDestination)
     msg = f"a tessera tile cannot be downloaded: {error}."
     hint = "Check the access to the store and the folder's permissions, or put the tile there."
