@@ -168,6 +168,28 @@ def test_weights_that_are_there_stay(tmp_path: Path, sha256: str | None, words: 
     assert words in provide(HubFile("repo", "file.pt", "main", sha256), tmp_path)
 
 
+@pytest.mark.parametrize("move", [False, True])
+def test_the_hub_s_copy_is_kept_only_where_nobody_minds(move: bool, tmp_path: Path) -> None:
+    """The Hub client keeps a blob, and links to it; 36 GB of them would not fit the Job's volume."""
+    commit, digest = "c" * 40, hashlib.sha256(b"weights").hexdigest()
+    cache = tmp_path / "cache" / "models--org--repo"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (blob := cache / "blobs" / digest).write_bytes(b"weights")
+    link = cache / "snapshots" / commit / "file.pt"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(blob)
+    code = (
+        "import runpy, sys, pathlib; from rs_embed_core.weights import HubFile;"
+        f"runpy.run_path({str(_WEIGHTS)!r})['provide']("
+        f"HubFile('org/repo', 'file.pt', {commit!r}, {digest!r}), pathlib.Path({str(tmp_path / 'root')!r}), move={move})"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(K8S.parent)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    assert (tmp_path / "root/org/repo/file.pt").read_bytes() == b"weights"
+    assert (blob.exists(), link.is_symlink()) == (not move, not move)
+
+
 def test_a_wrong_hash_is_said(tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
     path.write_bytes(b"weights")
