@@ -1,7 +1,8 @@
 """Fill a directory with the weights of the models in a Serve config, each verified against the hash in its card.
 
-What is there and right is kept. Weights that are on no Hub are put there by hand, at <repo>/<file>. Ends with 1 where a model's weights are neither there nor to be had, or are not what
-their card says: the other models' are fetched all the same.
+What is there and right is kept. Weights that are on no Hub are put there by hand, at <repo>/<file>. Ends with 1 where
+a model's weights are neither there nor to be had, or are not what their card says: the other models' are fetched all
+the same.
 """
 
 import argparse
