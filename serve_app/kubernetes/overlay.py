@@ -1,4 +1,4 @@
-"""The files of an overlay: ``kustomization.yaml`` with its patches, and ``serve.yaml``, its Serve config."""
+"""The files of an overlay: ``kustomization.yaml`` with its patches, ``serve.yaml``, ``export.yaml`` if it exports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from rs_embed_core.registry import get_card
 from serve_app.kubernetes.checks import check
+from serve_app.kubernetes.exports import export_file, export_groups
 from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group, kept
 from serve_app.kubernetes.manifests import Manifests
 from serve_app.kubernetes.settings import Tree, arguments, settings_of
@@ -18,6 +19,8 @@ from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
 _SERVE = "serve.yaml"
+_EXPORT = "export.yaml"
+_EXPORTS = "rs-embed-export"  # the ConfigMap that carries it, and the RayJob that reads it
 _CONFIG = "rs-embed-serve-config"  # the ConfigMap that carries it into spec.serveConfigV2
 _IMAGE = "rs-embed-serve"
 _SERVICE = {"kind": "RayService", "name": "rs-embed"}
@@ -58,6 +61,9 @@ def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict
     config["logging_config"] = {"encoding": "JSON"}
     note = f"# Written by `rs-embed k8s render` from {source}: change that and render again.\n"
     files = {_SERVE: config, "kustomization.yaml": _kustomization(values, settings, manifests, out)}
+    if values.export is not None and values.gpu is not None:
+        files[_EXPORT] = export_file(values.export, values, application["args"])
+        _add_exports(files["kustomization.yaml"], export_groups(files[_EXPORT], values.gpu))
     return {name: note + _yaml(content) for name, content in files.items()}
 
 
@@ -108,8 +114,16 @@ def _kustomization(values: Values, settings: ServiceSettings, manifests: Manifes
     }
 
 
+def _add_exports(kustomization: Tree, operations: Sequence[Tree]) -> None:
+    """Have the overlay make the ConfigMap of the job file, and the RayJob fit for it."""
+    made = {"name": _EXPORTS, "files": [_EXPORT], "options": {"disableNameSuffixHash": True}}
+    kustomization["configMapGenerator"].append(made)
+    kustomization["patches"].append(_patch({"kind": "RayJob", "name": _EXPORTS}, operations))
+
+
 def _components(values: Values) -> list[str]:
     wanted = {
+        "jobs": values.export is not None,  # before those that patch what it brings
         "earth-engine-key": values.provider.credentials == "key",
         "weights-pvc": values.weights == "pvc",
         "redis": bool(values.redis),

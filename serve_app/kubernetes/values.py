@@ -140,6 +140,9 @@ class Values(_Section):
     gateway: bool | Annotated[str, Field(min_length=1)] = Field(
         False, description="Upgrades step by step behind a Gateway: true, or the class of your Gateway API."
     )
+    export: Mapping[str, Any] | None = Field(  # Any: JSON, which ExportJob checks
+        None, description="Bulk exports: the job file of docs/guide/export.md; what it leaves out is as of the service."
+    )
     settings: Mapping[str, Any] = Field(  # Any: JSON, which ServiceSettings checks
         {}, description="Further settings of the service, as in docs/reference/settings.md; they win."
     )
@@ -154,6 +157,8 @@ class Values(_Section):
     def _parts_fit(self) -> Self:
         if self.storage_class is not None and self.weights != "pvc":
             raise ValueError("storage_class is of the volume of weights: say weights: pvc, or leave it out.")
+        if self.export is not None and self.gpu is None:
+            raise ValueError("export: exports compute on GPUs here: say gpu.type and gpu.count.")
         if isinstance(self.redis, str) and self.redis.endswith(":latest"):
             raise ValueError("redis: latest is another image tomorrow: give a tag that stays, or a digest.")
         return self

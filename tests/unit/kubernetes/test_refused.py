@@ -131,6 +131,24 @@ def test_resources_are_added_to_those_of_the_base(render: Render) -> None:
     render({**GPUS, "settings": {"http": {"router_resources": {}}, "fetch": {"resources": {}}}})
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rois": "/exports/rois.parquet"}, "/exports/rois.parquet is a path"),
+        ({"model": ["dofa"]}, "export.model: there is no such key; did you mean models?"),
+        ({"settings": {"providers": {"gee": {"at_once": 20}}}}, "20 requests at once and the service's 32 are more"),
+        ({"models": ["mosaiks", "mosaiks"]}, "named twice"),
+    ],
+)
+def test_an_export_that_cannot_work(change: dict[str, object], said: str, render: Render) -> None:
+    job = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["dofa"], **change}
+    assert said in refused(render, {**GPUS, "export": job})
+
+
+def test_exports_need_gpus(render: Render) -> None:
+    assert "exports compute on GPUs" in refused(render, {**SMALLEST, "export": {"models": ["mosaiks"]}})
+
+
 def test_half_of_the_quota_is_enough_behind_a_gateway(render: Render) -> None:
     render({**GPUS, "provider": {"name": "gee", "project": "p", "at_once": 20}, "fetch": {"actors": 4}})
 
