@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from rs_embed_core.errors import InvalidRequest
+from rs_embed_core.plan import recipe
 from serve_app.export.job import ExportJob
 from serve_app.kubernetes.devices import Gpu
 from serve_app.kubernetes.groups import ENCODERS, FETCH
 from serve_app.kubernetes.settings import GPU_CPUS, Tree, merged, settings_of
 from serve_app.kubernetes.values import Values, mistakes
+from serve_app.router import default_ask
 from serve_app.settings import ServiceSettings
 
 _ACTORS, _ON_A_POD = 4, 4
@@ -48,7 +50,10 @@ def export_file(said: Mapping[str, Any], values: Values, service: Tree) -> Tree:
         },
     }
     tree = merged(derived, said)
-    _check(_job(tree), values, gee.at_once if gee is not None else 0)
+    job = _job(tree)
+    _check_places(job)
+    _check_weights(job, settings_of(service))
+    _check_quota(job, values, gee.at_once if gee is not None else 0)
     return tree
 
 
@@ -78,18 +83,30 @@ def _job(tree: Tree) -> ExportJob:
         raise InvalidRequest(msg, hint="docs/guide/export.md describes the job file.") from error
 
 
-def _check(job: ExportJob, values: Values, of_service: int) -> None:
-    job.asks()
+def _check_places(job: ExportJob) -> None:
     if local := [place for place in (job.rois, job.out) if "://" not in place]:
         msg = f"the export's {local[0]} is a path, and its pods have no folder that stays."
         raise InvalidRequest(msg, hint="Give a URL of an object store, such as gs://bucket/folder.")
-    settings: ServiceSettings = settings_of(job.settings)
-    gee = settings.providers.gee
-    if gee is not None:
-        serving = (2 if values.gateway else 1) * of_service
-        if gee.at_once + serving > values.provider.quota:
-            raise InvalidRequest(
-                f"the export's {gee.at_once} requests at once and the service's {serving} are more than the "
-                f"{values.provider.quota} that Earth Engine allows the project.",
-                hint="Lower export.settings.providers.gee.at_once or provider.at_once.",
-            )
+
+
+def _check_weights(job: ExportJob, service: ServiceSettings) -> None:
+    """What fetches weights takes the models from the service's own file."""
+    served = {default_ask(model)[1].encoder for model in service.models}
+    for ask in job.asks().values():
+        shared = recipe(ask)
+        name = shared.selection.encoder
+        variant = shared.card.variant(shared.selection.variant, shared.selection.modality)
+        if variant.weights is not None and name not in served:
+            msg = f"the export's {name} is not among the models, so nothing fetches its weights."
+            raise InvalidRequest(msg, hint="List it there too; with replicas: {min: 0, max: 1} it costs nothing.")
+
+
+def _check_quota(job: ExportJob, values: Values, of_service: int) -> None:
+    gee = settings_of(job.settings).providers.gee
+    serving = (2 if values.gateway else 1) * of_service
+    if gee is not None and gee.at_once + serving > values.provider.quota:
+        raise InvalidRequest(
+            f"the export's {gee.at_once} requests at once and the service's {serving} are more than the "
+            f"{values.provider.quota} that Earth Engine allows the project.",
+            hint="Lower export.settings.providers.gee.at_once or provider.at_once.",
+        )

@@ -25,7 +25,7 @@ _KUBERNETES = "1.37.0"
 _OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked at in test_monitoring.py
 
 
-_EXPORT = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["dofa"]}
+_EXPORT = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["galileo"]}
 _MORE = {"exports": {**GPUS, "export": _EXPORT}}
 
 

@@ -146,7 +146,7 @@ def test_a_digest_wins_over_the_tag(built) -> None:
 EXPORT = {
     "rois": "gs://bucket/rois.parquet",
     "out": "gs://bucket/2024",
-    "models": ["dofa", {"model": "galileo", "model_config": {"variant": "base"}}],
+    "models": [{"model": "dofa", "model_config": {"variant": "large"}}, "galileo"],
     "temporal": {"year": 2024},
     "workers": {"encoders": 3},
 }
@@ -156,7 +156,7 @@ def test_an_export_has_imagery_weights_and_what_the_service_leaves_of_the_quota(
     objects = built({**GPUS, "export": EXPORT})
     text = objects["ConfigMap", "rs-embed-export"]["data"]["export.yaml"]
     job = ExportJob.model_validate(yaml.safe_load(text))
-    assert list(job.asks()) == ["dofa-base", "galileo-base"]
+    assert list(job.asks()) == ["dofa-large", "galileo-nano"]
     settings, service = settings_of(job.settings), written_settings(manifests)
     assert settings.providers.gee is not None
     assert service.providers.gee is not None

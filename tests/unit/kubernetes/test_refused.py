@@ -138,10 +138,11 @@ def test_resources_are_added_to_those_of_the_base(render: Render) -> None:
         ({"model": ["dofa"]}, "export.model: there is no such key; did you mean models?"),
         ({"settings": {"providers": {"gee": {"at_once": 20}}}}, "20 requests at once and the service's 32 are more"),
         ({"models": ["mosaiks", "mosaiks"]}, "named twice"),
+        ({"models": ["dofa"]}, "the export's dofa-base is not among the models"),
     ],
 )
 def test_an_export_that_cannot_work(change: dict[str, object], said: str, render: Render) -> None:
-    job = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["dofa"], **change}
+    job = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["galileo"], **change}
     assert said in refused(render, {**GPUS, "export": job})
 
 
