@@ -3,6 +3,7 @@
 #   docker build --target cuda --tag rs-embed-serve:TAG .
 #   docker build --target cpu --tag rs-embed-serve:TAG-cpu .
 #   docker build --target cuda --build-arg WEIGHTS=baked --tag rs-embed-serve:TAG .    # with what is in weights/
+#   docker build --target cuda --build-arg PACKAGES=geotessera --tag rs-embed-serve:TAG .    # for the model tessera
 #
 # It needs BuildKit (the default since Docker 23) or Buildah. CUDA comes with torch's own packages, so both targets
 # start from the same slim image and need of a GPU node only its driver.
@@ -39,21 +40,23 @@ ENV UV_NO_CACHE=1 \
     UV_COMPILE_BYTECODE=1
 WORKDIR /build
 
-# Every package at the version that the tests ran with; nothing else is resolved.
+# Every package at the version that the tests ran with; nothing else is resolved. PACKAGES are further ones, by name.
 FROM installer AS packages-cuda
-COPY requirements/service.txt requirements/
+ARG PACKAGES
+COPY requirements/service.txt requirements/dev.txt requirements/
 RUN uv venv "$VIRTUAL_ENV" \
-    && uv pip install --requirements requirements/service.txt \
+    && uv pip install --requirements requirements/service.txt --constraints requirements/dev.txt ${PACKAGES:-} \
     && uv pip check
 
 # torch for CPUs is another build of the same version, in torch's own index, which uv knows by this name. The pins
 # only constrain here, so CUDA's packages stay out.
 FROM installer AS packages-cpu
 ARG UV_TORCH_BACKEND=cpu
+ARG PACKAGES
 COPY pyproject.toml ./
-COPY requirements/service.txt requirements/
+COPY requirements/dev.txt requirements/
 RUN uv venv "$VIRTUAL_ENV" \
-    && uv pip install --constraints requirements/service.txt --requirements pyproject.toml \
+    && uv pip install --constraints requirements/dev.txt --requirements pyproject.toml --extra traces ${PACKAGES:-} \
     && uv pip check
 
 # This source tree, in a venv of its own at the same place: laid over the packages it is a layer of a few megabytes,

@@ -14,7 +14,7 @@ compile() {  # compile OUTPUT ARGUMENTS...
 }
 
 # The later files are constrained by the earlier ones, so all four can share one environment.
-compile service "$@"
+compile service --extra traces "$@"  # what a cluster's collector needs is in the image
 compile dev --group dev --constraint requirements/service.txt "$@"
 compile load --group load --constraint requirements/dev.txt "$@"
 compile docs --group docs --constraint requirements/dev.txt "$@"

@@ -71,10 +71,12 @@ def _write(files: Mapping[Path, str]) -> None:
 
 
 def _summary(values: Values) -> Lines:
-    """Yield what each model takes, and where GPU pods go."""
+    """Yield what each model takes, where GPU pods go, and what is left to do by hand."""
+    from serve_app.kubernetes.checks import advice  # noqa: PLC0415 - --help needs no NumPy
     from serve_app.kubernetes.devices import gpus_held  # noqa: PLC0415 - --help needs no NumPy
     from serve_app.kubernetes.settings import loads  # noqa: PLC0415
 
+    yield from advice(values)
     if values.gpu is None:
         return
     on_gpus = loads(values)

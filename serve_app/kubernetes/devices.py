@@ -84,6 +84,11 @@ class Load:
     replicas: tuple[int, int]
 
     @property
+    def is_apart(self) -> bool:
+        """Whether no two replicas sit on one node: who keeps two means to keep one when a node goes."""
+        return self.replicas[0] > 1
+
+    @property
     def least_mb(self) -> float:
         """What a replica takes at least: weights, which stay float32 in every precision, and a batch of one."""
         return _CONTEXT_MB + 4 * (self.variant.parameters_m or 0) + (self.variant.sample_mb or 0) / _SHARE
@@ -111,15 +116,20 @@ def check_memory(loads: Iterable[Load], gpu: Gpu) -> None:
 def gpus_held(loads: Sequence[Load], *, least: bool) -> int:
     """How many GPUs all replicas take, the largest parts placed first, as Ray packs them on nodes of one GPU."""
     which = 0 if least else 1
-    shares = sorted((load.share for load in loads for _ in range(load.replicas[which])), reverse=True)
-    free: list[float] = []
-    for share in shares:
-        place = next((i for i, left in enumerate(free) if left >= share - 1e-9), None)
+    parts = [load for load in loads for _ in range(load.replicas[which])]
+    held: list[list[Load]] = []
+    for part in sorted(parts, key=lambda load: load.share, reverse=True):
+        place = next((gpu for gpu in held if _has_room(gpu, part)), None)
         if place is None:
-            free.append(1 - share)
+            held.append([part])
         else:
-            free[place] -= share
-    return len(free)
+            place.append(part)
+    return len(held)
+
+
+def _has_room(gpu: Sequence[Load], part: Load) -> bool:
+    taken = sum(load.share for load in gpu)
+    return taken + part.share <= 1 + 1e-9 and not (part.is_apart and part in gpu)
 
 
 def check_count(loads: Sequence[Load], gpu: Gpu) -> None:
@@ -133,5 +143,6 @@ def check_count(loads: Sequence[Load], gpu: Gpu) -> None:
         whose = ", ".join(f"{load.name} {load.replicas[1]} x {load.share:g}" for load in loads)
         raise InvalidRequest(
             f"the models want {wanted} GPUs ({whose}), and gpu.count is {gpu.count}.",
-            hint="Raise gpu.count, lower replicas, or let small models share one with gpus: 0.5.",
+            hint="Raise gpu.count, lower replicas, or let small models share one with gpus: 0.5; replicas of a model "
+            "that keeps two or more (min) sit on different nodes.",
         )

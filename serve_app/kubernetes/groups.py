@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rs_embed_core.errors import InvalidRequest
 from serve_app.kubernetes.devices import Gpu
@@ -20,16 +20,24 @@ def fetch_group(settings: ServiceSettings, resources: Tree, encoders: Sequence[M
     Args:
         resources: Ray's, of one pod.
         encoders: models that compute here too, because there is no other group without GPUs.
+
+    Raises:
+        InvalidRequest: a fetch actor, a router or a replica that no pod can hold.
     """
     router, fetch = settings.http, settings.fetch
+    actors = {"CPU": fetch.num_cpus, **fetch.resources}
+    _check_fits("a fetch actor", actors, resources)
+    _check_fits("a router", {"CPU": router.router_num_cpus, **router.router_resources}, resources)
+    _check_replicas(encoders, resources)
     cpus = fetch.actors * fetch.num_cpus + router.routers * router.router_num_cpus
     has = float(resources["CPU"])
     least = max(
-        math.ceil(fetch.actors / float(resources["ee_fetch"])),
         router.routers,
         math.ceil((cpus + _cpus(encoders, least=True)) / has),
+        *(math.ceil(fetch.actors / (float(resources[name]) // each)) for name, each in actors.items() if each),
+        *_apart(encoders, least=True),
     )
-    most = max(2 * least, math.ceil((cpus + _cpus(encoders, least=False)) / has))
+    most = max(2 * least, math.ceil((cpus + _cpus(encoders, least=False)) / has), *_apart(encoders, least=False))
     operations = _sized(FETCH, "fetch", (least, most))
     if encoders:
         operations.append({"op": "add", "path": f"{_GROUPS}/{FETCH}/resources/{ENCODE}", "value": "8"})
@@ -62,19 +70,47 @@ def cpu_group(encoders: Sequence[ModelSettings], resources: Tree) -> list[Tree]:
     Raises:
         InvalidRequest: a replica that no pod can hold.
     """
+    _check_replicas(encoders, resources)
     has, places = float(resources["CPU"]), float(resources[ENCODE])
+    replicas = sum(model.max_replicas for model in encoders)
+    by_cpus = math.ceil(_cpus(encoders, least=False) / has)
+    most = max(1, by_cpus, math.ceil(replicas / places), *_apart(encoders, least=False))
+    return _sized(ENCODERS, "cpu", (0, most))
+
+
+def kept(operations: Sequence[Tree]) -> int:
+    """The pods of a group that there are while nobody asks."""
+    (least,) = (entry["value"] for entry in operations if entry["path"].endswith("/minReplicas"))
+    return int(least)
+
+
+def _check_fits(who: str, each: Mapping[str, float], pod: Tree) -> None:
+    for name, amount in each.items():
+        there = float(pod.get(name, 0))
+        if amount > there:
+            msg = f"{who} asks for {amount:g} {name}, and a fetch pod has {there:g}."
+            raise InvalidRequest(msg, hint="Ask for less, or give the group fetch of k8s/base more.")
+
+
+def _check_replicas(encoders: Iterable[ModelSettings], pod: Tree) -> None:
+    has = float(pod["CPU"])
     for model in encoders:
         if model.num_cpus > has:
             msg = f"{model.model} asks for {model.num_cpus:g} CPUs, and a pod has {has:g}."
             raise InvalidRequest(msg, hint="Take more replicas with fewer CPUs each.")
 
-    replicas = sum(model.max_replicas for model in encoders)
-    most = max(1, math.ceil(_cpus(encoders, least=False) / has), math.ceil(replicas / places))
-    return _sized(ENCODERS, "cpu", (0, most))
+
+def _replicas(model: ModelSettings, *, least: bool) -> int:
+    return model.min_replicas if least else model.max_replicas
 
 
 def _cpus(models: Iterable[ModelSettings], *, least: bool) -> float:
-    return sum((model.min_replicas if least else model.max_replicas) * model.num_cpus for model in models)
+    return sum(_replicas(model, least=least) * model.num_cpus for model in models)
+
+
+def _apart(models: Iterable[ModelSettings], *, least: bool) -> list[int]:
+    """Pods that models take whose replicas sit on a pod each: those that keep two or more."""
+    return [_replicas(model, least=least) for model in models if model.min_replicas > 1]
 
 
 def _sized(place: int, name: str, replicas: tuple[int, int]) -> list[Tree]:

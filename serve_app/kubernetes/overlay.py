@@ -1,14 +1,17 @@
-"""The files of an overlay: ``kustomization.yaml`` with its patches, and ``serve.yaml``, its Serve config."""
+"""The files of an overlay: ``kustomization.yaml`` with its patches, ``serve.yaml``, ``export.yaml`` if it exports."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from rs_embed_core.registry import get_card
-from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group
+from serve_app.kubernetes.checks import check
+from serve_app.kubernetes.exports import export_file, export_groups
+from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group, kept
 from serve_app.kubernetes.manifests import Manifests
 from serve_app.kubernetes.settings import Tree, arguments, settings_of
 from serve_app.kubernetes.values import Values
@@ -16,6 +19,8 @@ from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
 _SERVE = "serve.yaml"
+_EXPORT = "export.yaml"
+_EXPORTS = "rs-embed-export"  # the ConfigMap that carries it, and the RayJob that reads it
 _CONFIG = "rs-embed-serve-config"  # the ConfigMap that carries it into spec.serveConfigV2
 _IMAGE = "rs-embed-serve"
 _SERVICE = {"kind": "RayService", "name": "rs-embed"}
@@ -47,13 +52,18 @@ def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict
     """
     config = manifests.serve
     (application,) = config["applications"]
+    base = settings_of(application["args"])
     application["args"] = arguments(values, application["args"])
     settings = settings_of(application["args"])
+    check(values, settings, base)
     application["deployments"] = [*_routers(application), *_encoders(settings)]
     config["http_options"]["request_timeout_s"] = settings.limits.timeout_s + _AFTER_TIMEOUT_S
     config["logging_config"] = {"encoding": "JSON"}
     note = f"# Written by `rs-embed k8s render` from {source}: change that and render again.\n"
     files = {_SERVE: config, "kustomization.yaml": _kustomization(values, settings, manifests, out)}
+    if values.export is not None and values.gpu is not None:
+        files[_EXPORT] = export_file(values.export, values, application["args"])
+        _add_exports(files["kustomization.yaml"], export_groups(files[_EXPORT], values.gpu))
     return {name: note + _yaml(content) for name, content in files.items()}
 
 
@@ -68,7 +78,9 @@ def _routers(application: Tree) -> Iterator[Tree]:
 
 def _encoders(settings: ServiceSettings) -> Iterator[Tree]:
     for model in _computed(settings):
-        yield {"name": default_ask(model)[1].encoder, "graceful_shutdown_timeout_s": _LONGEST_BATCH_S}
+        # Who keeps two means to keep one when a node goes.
+        apart = {"max_replicas_per_node": 1} if model.min_replicas > 1 else {}
+        yield {"name": default_ask(model)[1].encoder, **apart, "graceful_shutdown_timeout_s": _LONGEST_BATCH_S}
 
 
 def _computed(settings: ServiceSettings) -> list[ModelSettings]:
@@ -83,7 +95,7 @@ def _kustomization(values: Values, settings: ServiceSettings, manifests: Manifes
         "namespace": values.namespace,
         "resources": [manifests.seen_from(out, "base")],
         "components": [manifests.component(name, out) for name in _components(values)],
-        "images": [_image(values)],
+        "images": [_image(values), *_redis(values)],
         "configMapGenerator": [
             {"name": _CONFIG, "behavior": "replace", "files": [_SERVE], "options": {"disableNameSuffixHash": True}}
         ],
@@ -93,15 +105,28 @@ def _kustomization(values: Values, settings: ServiceSettings, manifests: Manifes
                 "targets": [{"select": dict(_SERVICE), "fieldPaths": ["spec.serveConfigV2"]}],
             }
         ],
-        "patches": [*_groups(values, settings, manifests), *_identity(values), *_gateway(values)],
+        "patches": [
+            *_groups(values, settings, manifests),
+            *_identity(values),
+            *_gateway(values),
+            *_weights(values),
+        ],
     }
+
+
+def _add_exports(kustomization: Tree, operations: Sequence[Tree]) -> None:
+    """Have the overlay make the ConfigMap of the job file, and the RayJob fit for it."""
+    made = {"name": _EXPORTS, "files": [_EXPORT], "options": {"disableNameSuffixHash": True}}
+    kustomization["configMapGenerator"].append(made)
+    kustomization["patches"].append(_patch({"kind": "RayJob", "name": _EXPORTS}, operations))
 
 
 def _components(values: Values) -> list[str]:
     wanted = {
+        "jobs": values.export is not None,  # before those that patch what it brings
         "earth-engine-key": values.provider.credentials == "key",
         "weights-pvc": values.weights == "pvc",
-        "redis": values.redis,
+        "redis": bool(values.redis),
         "monitoring": values.monitoring,
         "gateway": bool(values.gateway),
     }
@@ -114,18 +139,39 @@ def _image(values: Values) -> Tree:
     return {"name": _IMAGE, "newName": image.name, **version}
 
 
+def _redis(values: Values) -> Iterator[Tree]:
+    if isinstance(values.redis, str):
+        name, at, digest = values.redis.partition("@")
+        name, version = (name, {"digest": digest}) if at else _name_and_tag(name)
+        yield {"name": "redis", "newName": name, **version}
+
+
+def _name_and_tag(image: str) -> tuple[str, Tree]:
+    name, _, tag = image.rpartition(":")
+    return name, {"newTag": tag}
+
+
 def _groups(values: Values, settings: ServiceSettings, manifests: Manifests) -> Iterator[Tree]:
     """Yield the patches of the worker groups."""
     fetch, encoders = manifests.resources(FETCH), manifests.resources(ENCODERS)
     on_cpus = [model for model in _computed(settings) if not model.num_gpus]
+    of_fetch = fetch_group(settings, fetch, () if values.gpu is None else on_cpus)
+    yield _patch(_SERVICE, of_fetch)
+    if kept(of_fetch) < 2:
+        yield _without_budget("fetch")
     if values.gpu is not None:
-        yield _patch(_SERVICE, fetch_group(settings, fetch, on_cpus))
         yield _patch(_SERVICE, gpu_group(values.gpu, settings, encoders))
         return
-    yield _patch(_SERVICE, fetch_group(settings, fetch, ()))
     patches = list(manifests.without_gpus())
     yield from patches
     yield _patch(_SERVICE, cpu_group(on_cpus, _resources(patches)))
+
+
+def _without_budget(name: str) -> Tree:
+    """A patch: a budget that keeps the only pod of a group would let no node be drained."""
+    target = {"kind": "PodDisruptionBudget", "name": name}
+    gone = {"$patch": "delete", "apiVersion": "policy/v1", "kind": target["kind"], "metadata": {"name": name}}
+    return {"target": target, "patch": _yaml(gone)}
 
 
 def _resources(patches: Sequence[Tree]) -> Tree:
@@ -156,6 +202,22 @@ def _gateway(values: Values) -> Iterator[Tree]:
     if isinstance(values.gateway, str):
         path = "/spec/upgradeStrategy/clusterUpgradeOptions/gatewayClassName"
         yield _patch(_SERVICE, [{"op": "replace", "path": path, "value": values.gateway}])
+
+
+def _weights(values: Values) -> Iterator[Tree]:
+    """Yield the patches of the volume of weights and of the Job that fills it.
+
+    A Job cannot be changed: with other models or another image it is another one, and the old one goes by itself.
+    """
+    if values.weights != "pvc":
+        return
+    if values.storage_class is not None:
+        operations = [{"op": "add", "path": "/spec/storageClassName", "value": values.storage_class}]
+        yield _patch({"kind": "PersistentVolumeClaim", "name": "rs-embed-weights"}, operations)
+    models = [(entry.model, entry.variant) for entry in values.models]
+    digest = hashlib.sha256(repr((_image(values), models)).encode()).hexdigest()
+    operations = [{"op": "replace", "path": "/metadata/name", "value": f"weights-{digest[:8]}"}]
+    yield _patch({"kind": "Job", "name": "weights"}, operations)
 
 
 def _patch(target: Mapping[str, str], operations: Sequence[Tree]) -> Tree:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.registry import get_card
-from serve_app.kubernetes.devices import Load, check_count, check_memory
-from serve_app.kubernetes.values import ModelValues, ProviderValues, Values, mistakes
+from serve_app.kubernetes.devices import Load
+from serve_app.kubernetes.values import ModelValues, Values, mistakes
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
@@ -20,9 +20,9 @@ type Tree = dict[str, Any]
 
 ENCODE = "encode"  # the custom resource of pods where models compute on CPUs
 _KEY = "/var/run/secrets/earth-engine/key.json"  # where the component earth-engine-key mounts it
-_WEIGHTS = "/weights"
+WEIGHTS = "/weights"  # where the image and the component weights-pvc have them
 _CHIPS = {"disk_path": "/cache/chips", "disk_mb": 25_000}  # of the 30 GiB that k8s/base gives /cache
-_GPU_CPUS = 4  # for each GPU: its replicas read blocks, put batches together and answer
+GPU_CPUS = 4  # for each GPU: its replicas read blocks, put batches together and answer
 _READS_AT_ONCE = 16
 _COLD_START_MARGIN_S = 60  # so that who waited in vain is told so within the request's time
 _OWN_SHARE = 0.8  # of a project's quota: a notebook may use the rest
@@ -36,22 +36,20 @@ def arguments(values: Values, base: Tree) -> Tree:
 
     Raises:
         UnknownModel, UnknownOption: no such model or variant.
-        InvalidRequest: a combination that cannot work; it says which and what would.
+        InvalidRequest: a setting that there is not, or a model that cannot be placed so.
     """
     derived: Tree = {
         "models": [_model(entry, gpus=values.gpu is not None) for entry in values.models],
         "fetch": {"actors": values.fetch.actors, "concurrency": _concurrency(values)},
-        "providers": _providers(values.provider),
-        "checkpoints": {"root": _WEIGHTS, "offline": True},
+        "providers": _providers(values),
+        "checkpoints": {"root": WEIGHTS, "offline": True},
         "http": {"routers": values.routers},
     }
     if values.provider.name != "synthetic":
         derived["fetch"]["cache"] = dict(_CHIPS)
     if any(entry.replicas.min == 0 for entry in values.models):  # a node may have to come first
         derived["limits"] = {"cold_start_timeout_s": settings_of(base).limits.timeout_s - _COLD_START_MARGIN_S}
-    tree = merged(merged(base, derived), values.settings)
-    _check(values, settings_of(tree), settings_of(base))
-    return tree
+    return merged(merged(base, derived), values.settings)
 
 
 def settings_of(tree: Mapping[str, Any]) -> ServiceSettings:
@@ -94,7 +92,7 @@ def _model(entry: ModelValues, *, gpus: bool) -> Tree:
     share = _share(entry, gpus=gpus)
     if get_card(entry.model)[0].product is not None:
         return {"model": entry.model} | ({} if entry.variant is None else {"variant": entry.variant})
-    cpus = entry.cpus or (max(1, int(_GPU_CPUS * share)) if share else 2)
+    cpus = entry.cpus or (max(1, int(GPU_CPUS * share)) if share else 2)
     out: Tree = {
         "model": entry.model,
         "variant": entry.variant,
@@ -125,83 +123,22 @@ def _share(entry: ModelValues, *, gpus: bool) -> float:
     return 1 if gpus and not product else 0
 
 
-def _providers(provider: ProviderValues) -> Tree:
+def _providers(values: Values) -> Tree:
+    provider = values.provider
     if provider.name != "gee":
         return {"default": provider.name} | ({"stac": {}} if provider.name == "stac" else {})
-    section: Tree = {"project": provider.project, "at_once": _at_once(provider)}
+    section: Tree = {"project": provider.project, "at_once": _at_once(values)}
     if provider.credentials == "key":
         section["credentials"] = _KEY
     return {"default": "gee", "gee": section}
 
 
-def _at_once(provider: ProviderValues) -> int:
-    return provider.at_once or max(1, int(_OWN_SHARE * provider.quota))
+def _at_once(values: Values) -> int:
+    return values.provider.at_once or max(1, int(_OWN_SHARE * values.quota_of_cluster))
 
 
 def _concurrency(values: Values) -> int:
     """Reads under way in each fetch actor: together as many as the provider is asked at once."""
     if values.fetch.concurrency is not None:
         return values.fetch.concurrency
-    return max(1, _at_once(values.provider) // values.fetch.actors) if values.provider.name == "gee" else _READS_AT_ONCE
-
-
-def _check(values: Values, settings: ServiceSettings, base: ServiceSettings) -> None:
-    """Refuse what could be deployed and would not work."""
-    _check_names(settings)
-    _check_products(settings)
-    _check_quota(values.provider.quota, settings)
-    if values.gpu is not None:
-        check_memory(loads(values), values.gpu)
-        check_count(loads(values), values.gpu)
-        if values.weights == "pvc":
-            _check_weights(settings)
-    if settings.limits.timeout_s > base.limits.timeout_s:
-        raise InvalidRequest(
-            f"limits.timeout_s is {settings.limits.timeout_s:g}, and pods take {base.limits.timeout_s:g} s to drain.",
-            hint="A longer request would be cut by an upgrade: raise the grace periods of k8s/base with it.",
-        )
-
-
-def _check_names(settings: ServiceSettings) -> None:
-    names = [default_ask(model)[1].encoder for model in settings.models]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        msg = f"{', '.join(twice)} is listed twice in the models."
-        raise InvalidRequest(msg, hint="List it once, with more replicas.")
-
-
-def _check_products(settings: ServiceSettings) -> None:
-    """A product is read through its own provider, whatever the default is."""
-    for model in settings.models:
-        product = get_card(model.model)[0].product
-        if product is not None and product.provider not in settings.providers.names:
-            name = product.provider
-            how = "provider.name: gee" if name == "gee" else f"settings: {{providers: {{{name}: {{}}}}}}"
-            raise InvalidRequest(f"{model.model} is read through {name}, which is not set up.", hint=f"Say {how}.")
-
-
-def _check_weights(settings: ServiceSettings) -> None:
-    """Only GPU pods mount the volume of weights where there are GPUs."""
-    for model in settings.models:
-        selection = default_ask(model)[1]
-        variant = get_card(model.model)[0].variant(selection.variant, selection.modality)
-        if variant.weights is not None and not model.num_gpus:
-            msg = f"{model.model} would compute on fetch pods, which do not have the volume of weights."
-            raise InvalidRequest(msg, hint="Give it a part of a GPU (gpus: 0.2), or bake weights (weights: image).")
-
-
-def _check_quota(quota: int, settings: ServiceSettings) -> None:
-    gee = settings.providers.gee
-    if gee is None:
-        return
-    if gee.at_once > quota:
-        raise InvalidRequest(
-            f"{gee.at_once} requests at once are more than the {quota} that Earth Engine allows the project.",
-            hint="Lower provider.at_once, or say the project's own quota in provider.quota.",
-        )
-    reads = settings.fetch.actors * settings.fetch.concurrency
-    if reads > quota:
-        raise InvalidRequest(
-            f"{settings.fetch.actors} fetch actors with {settings.fetch.concurrency} reads each are {reads} at once, "
-            f"more than the {quota} that Earth Engine allows the project.",
-            hint=f"Leave fetch.concurrency out, or take at most {max(1, quota // settings.fetch.actors)}.",
-        )
+    return max(1, _at_once(values) // values.fetch.actors) if values.provider.name == "gee" else _READS_AT_ONCE

@@ -16,6 +16,7 @@ from serve_app.kubernetes.devices import Gpu
 
 EE_REQUESTS_AT_ONCE = 40  # of a project that Google has not given more (earthengine/guides/usage)
 
+_IMAGE = r"^[^@\s]+(:[\w.-]+|@sha256:[0-9a-f]{64})$"  # with a tag or a digest
 _LEAST_SHARE = 0.2  # a process each: CUDA's context, and CPUs to feed it
 
 type ProviderName = Literal["gee", "stac", "synthetic"]
@@ -129,10 +130,18 @@ class Values(_Section):
     fetch: FetchValues = Field(FetchValues(), description="The fetch actors.")
     routers: int = Field(2, ge=1, description="Routers, each on a pod of its own.")
     weights: Literal["image", "pvc"] = Field("image", description="What holds /weights.")
-    redis: bool = Field(False, description="Let the service outlive its head (GCS fault tolerance).")
+    storage_class: str | None = Field(
+        None, min_length=1, description="Storage class of weights: pvc, with ReadWriteMany; empty takes the cluster's."
+    )
+    redis: bool | Annotated[str, Field(pattern=_IMAGE)] = Field(
+        False, description="Let the service outlive its head (GCS fault tolerance): true, or the image of your Redis."
+    )
     monitoring: bool = Field(False, description="Pod monitors, rules and the dashboard for Prometheus and Grafana.")
-    gateway: bool | str = Field(
+    gateway: bool | Annotated[str, Field(min_length=1)] = Field(
         False, description="Upgrades step by step behind a Gateway: true, or the class of your Gateway API."
+    )
+    export: Mapping[str, Any] | None = Field(  # Any: JSON, which ExportJob checks
+        None, description="Bulk exports: the job file of docs/guide/export.md; what it leaves out is as of the service."
     )
     settings: Mapping[str, Any] = Field(  # Any: JSON, which ServiceSettings checks
         {}, description="Further settings of the service, as in docs/reference/settings.md; they win."
@@ -143,6 +152,21 @@ class Values(_Section):
         if said_above := sorted({"name", "models"} & set(self.settings)):
             raise ValueError(f"settings.{said_above[0]} is not for here: everything else follows from it.")
         return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.storage_class is not None and self.weights != "pvc":
+            raise ValueError("storage_class is of the volume of weights: say weights: pvc, or leave it out.")
+        if self.export is not None and self.gpu is None:
+            raise ValueError("export: exports compute on GPUs here: say gpu.type and gpu.count.")
+        if isinstance(self.redis, str) and self.redis.endswith(":latest"):
+            raise ValueError("redis: latest is another image tomorrow: give a tag that stays, or a digest.")
+        return self
+
+    @property
+    def quota_of_cluster(self) -> int:
+        """What one Ray cluster may ask of Earth Engine at once: with a gateway two serve during an upgrade."""
+        return max(1, self.provider.quota // 2) if self.gateway else self.provider.quota
 
 
 def read_values(path: str | Path) -> Values:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def test_tools_are_pinned_to_what_the_tests_run_with() -> None:
     python = re.search(r"PYTHON_IMAGE=python:(\d+\.\d+)-slim", TEXT)
     assert python is not None
     assert python[1] == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.mark.parametrize("target", ["cuda", "cpu"])
+def test_traces_and_further_packages_have_their_pins(target: str) -> None:
+    (install,) = (step.rest for step in _steps(f"packages-{target}", "RUN"))
+    assert "${PACKAGES:-}" in install
+    assert "--constraints requirements/dev.txt" in install
+    traces = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["optional-dependencies"]["traces"]
+    pinned = [_pin("service.txt", entry.split(">=")[0]) for entry in traces]
+    assert len(pinned) == len(traces)
+    assert "requirements/service.txt" in install or "--extra traces" in install
+    assert _pin("dev.txt", "geotessera")
 
 
 @pytest.mark.parametrize("target", ["cuda", "cpu"])

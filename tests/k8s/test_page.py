@@ -14,6 +14,8 @@ import yaml
 from pydantic import BaseModel
 
 from serve_app.commands import doctor, embed, k8s, models
+from serve_app.kubernetes.manifests import Manifests
+from serve_app.kubernetes.overlay import render
 from serve_app.kubernetes.values import ModelValues, Replicas, Values
 from tests.k8s.containerfile import stages
 
@@ -21,6 +23,7 @@ TREE = Path(__file__).resolve().parents[2]
 PAGE = TREE / "docs" / "kubernetes.md"
 TEXT = PAGE.read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+YAML = [code for kind, code in BLOCKS if kind == "yaml"]
 SCRIPTS = [code for kind, code in BLOCKS if kind == "bash"]
 MADE = ("k8s/overlays/mine", "values.yaml", "key.json", "weights")  # by the reader
 
@@ -43,8 +46,16 @@ def test_bash_reads_it(script: str) -> None:
 
 
 def test_the_values_are_values() -> None:
-    (code,) = [code for kind, code in BLOCKS if kind == "yaml"]
+    (code,) = [code for code in YAML if code.startswith("# values.yaml")]
     assert Values.model_validate(yaml.safe_load(code)).gpu is not None
+
+
+def test_the_export_of_the_values_is_one() -> None:
+    (code,) = [code for code in YAML if code.startswith("# values.yaml")]
+    (more,) = [code for code in YAML if code.startswith("# of values.yaml")]
+    values = Values.model_validate({**yaml.safe_load(code), **yaml.safe_load(more)})
+    files = render(values, Manifests(TREE / "k8s"), TREE / "k8s/overlays/mine", "values.yaml")
+    assert yaml.safe_load(files["export.yaml"])["settings"]["providers"]["gee"]["at_once"] == 8  # as the page says
 
 
 def _leaves(section: type[BaseModel]) -> Iterator[str]:

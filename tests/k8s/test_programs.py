@@ -23,8 +23,10 @@ from serve_app.export.job import read_job
 from serve_app.settings import ServiceSettings
 from tests.k8s import crd
 from tests.k8s.manifests import K8S, Doc, documents, of_kind
+from tests.k8s.serve_config import serve_config, settings_of
 
 _START = K8S / "components/jobs/start_export.py"
+_EXPORT = K8S / "overlays/production/export.yaml"
 _WEIGHTS = K8S / "components/weights-pvc/fetch_weights.py"
 
 
@@ -44,6 +46,9 @@ def api_server(jobs: dict[str, Doc]) -> Iterator[ApiServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == folder:
+                self._answer(200, {"items": list(state.jobs.values())})
+                return
             found = state.jobs.get(self.path.removeprefix(f"{folder}/"))
             self._answer(200 if found else 404, found or {"reason": "NotFound"})
 
@@ -53,6 +58,9 @@ def api_server(jobs: dict[str, Doc]) -> Iterator[ApiServer]:
             if known:
                 state.jobs[job["metadata"]["name"]] = job
             self._answer(201 if known else 409, job)
+
+        def do_DELETE(self) -> None:
+            self._answer(200, state.jobs.pop(self.path.removeprefix(f"{folder}/")))
 
         def _answer(self, status: int, body: Doc) -> None:
             state.tokens.add(self.headers["Authorization"])
@@ -103,6 +111,30 @@ def test_an_export_is_started_from_its_template(account: Path) -> None:
     assert server.tokens == {"Bearer a-token"}
 
 
+def test_of_those_that_ended_the_newest_stay(account: Path) -> None:
+    def job(name: str, status: str) -> Doc:
+        return {"metadata": {"name": name}, "status": {"jobDeploymentStatus": status}}
+
+    dated = [job(f"rs-embed-export-2024010{day}-030000", "Complete") for day in (1, 2, 4, 5)]
+    others = [
+        job("rs-embed-export-20240103-030000", "Running"),
+        job("rs-embed-export-mine", "Complete"),
+        job("rs-embed-export-20240106-030000", "Failed"),
+    ]
+    jobs = {one["metadata"]["name"]: one for one in [*dated, *others]}
+    with api_server({"rs-embed-export": _template(), **jobs}) as server:
+        assert _start(server, account).returncode == 0
+    gone = jobs.keys() - server.jobs.keys()
+    assert gone == {"rs-embed-export-20240101-030000", "rs-embed-export-20240102-030000"}
+
+
+def test_the_starter_may_do_what_it_does() -> None:
+    (role,) = (doc for doc in of_kind(documents("overlays/production"), "Role"))
+    assert role["rules"] == [
+        {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["get", "list", "create", "delete"]}
+    ]
+
+
 def test_without_a_template_nothing_is_started(account: Path) -> None:
     with api_server({}) as server:
         done = _start(server, account)
@@ -116,9 +148,47 @@ def test_the_template_itself_is_suspended() -> None:
 
 
 def test_the_export_s_job_file_is_one() -> None:
-    job = read_job(K8S / "components/jobs/export.yaml", {})
-    assert list(job.asks()) == ["mosaiks-gaussian"]
-    ServiceSettings.model_validate(dict(job.settings))
+    job = read_job(_EXPORT, {})
+    assert list(job.asks()) == ["dofa-base", "galileo-base"]
+    assert job.rois.startswith("gs://")  # pods have no folder in common
+    assert ServiceSettings.model_validate(dict(job.settings)).providers.default == "gee"
+
+
+def test_production_exports_what_its_own_job_file_says_and_shares_the_quota() -> None:
+    docs = documents("overlays/production")
+    (config,) = (doc for doc in of_kind(docs, "ConfigMap") if doc["metadata"]["name"] == "rs-embed-export")
+    assert config["data"] == {"export.yaml": _EXPORT.read_text()}
+    exported = ServiceSettings.model_validate(yaml.safe_load(config["data"]["export.yaml"])["settings"]).providers.gee
+    served = settings_of(serve_config(docs)).providers.gee
+    assert exported is not None
+    assert served is not None
+    assert exported.at_once + served.at_once <= 40  # of a project that Google has not given more
+
+
+def test_the_driver_of_an_export_has_the_identity_and_the_way_out_of_the_fetch_pods() -> None:
+    spec = _template()["spec"]
+    wanted = json.loads(spec["entrypointResources"])
+    hold = [
+        group
+        for group in spec["rayClusterSpec"]["workerGroupSpecs"]
+        if all(float(group["resources"].get(name, 0)) >= amount for name, amount in wanted.items())
+    ]
+    (group,) = hold
+    pod = group["template"]
+    assert group["minReplicas"] >= 1  # it waits for no autoscaler
+    assert pod["metadata"]["labels"]["rs-embed/egress"] == "internet"
+    assert pod["spec"]["serviceAccountName"] == "fetch"
+    mounts = {mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert str(Path(spec["entrypoint"].split()[-1]).parent) in mounts
+    assert not any("spot" in one["key"] for one in pod["spec"].get("tolerations", []))
+
+
+def test_workers_of_the_export_fit_its_pods() -> None:
+    job = read_job(_EXPORT, {})
+    fetch, gpu = (group["resources"] for group in _template()["spec"]["rayClusterSpec"]["workerGroupSpecs"])
+    settings = ServiceSettings.model_validate(dict(job.settings))
+    assert job.workers.num_cpus <= float(gpu["CPU"])
+    assert settings.fetch.num_cpus * float(fetch["ee_fetch"]) + 1 <= float(fetch["CPU"])  # and the driver's
 
 
 def _fetch(config: Doc, root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -166,6 +236,29 @@ def test_weights_that_are_there_stay(tmp_path: Path, sha256: str | None, words: 
     path.write_bytes(b"weights")
     provide = runpy.run_path(str(_WEIGHTS))["provide"]
     assert words in provide(HubFile("repo", "file.pt", "main", sha256), tmp_path)
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_the_hub_s_copy_is_kept_only_where_nobody_minds(move: bool, tmp_path: Path) -> None:
+    """The Hub client keeps a blob, and links to it; 36 GB of them would not fit the Job's volume."""
+    commit, digest = "c" * 40, hashlib.sha256(b"weights").hexdigest()
+    cache = tmp_path / "cache" / "models--org--repo"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (blob := cache / "blobs" / digest).write_bytes(b"weights")
+    link = cache / "snapshots" / commit / "file.pt"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(blob)
+    code = (
+        "import runpy, sys, pathlib; from rs_embed_core.weights import HubFile;"
+        f"runpy.run_path({str(_WEIGHTS)!r})['provide']("
+        f"HubFile('org/repo', 'file.pt', {commit!r}, {digest!r}),"
+        f"pathlib.Path({str(tmp_path)!r}) / 'root', move={move})"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(K8S.parent)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    assert (tmp_path / "root/org/repo/file.pt").read_bytes() == b"weights"
+    assert (blob.exists(), link.is_symlink()) == (not move, not move)
 
 
 def test_a_wrong_hash_is_said(tmp_path: Path) -> None:

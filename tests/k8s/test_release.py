@@ -11,7 +11,7 @@ from tests.k8s.house_rules import containers
 from tests.k8s.manifests import Doc, documents, rendered
 
 _PRODUCTION = ["production", "incremental"]
-_PLACEHOLDER = re.compile(r"sha256:0{64}|registry\.example\.com|\bmy-project\b")
+_PLACEHOLDER = re.compile(r"sha256:0{64}|registry\.example\.com|\bmy-(?:project|bucket)\b")
 
 
 def _without_digest(docs: list[Doc]) -> list[str]:
@@ -37,4 +37,4 @@ def test_a_release_has_no_placeholder(overlay: str) -> None:
 
 def test_placeholders_are_found_where_they_are() -> None:
     found = set(_PLACEHOLDER.findall(rendered("overlays/production")))
-    assert found in ({f"sha256:{'0' * 64}", "registry.example.com", "my-project"}, set())
+    assert found in ({f"sha256:{'0' * 64}", "registry.example.com", "my-project", "my-bucket"}, set())

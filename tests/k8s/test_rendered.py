@@ -18,21 +18,25 @@ from serve_app.kubernetes.values import Values
 from tests.k8s import crd, house_rules, operator_rules, service_rules
 from tests.k8s.manifests import K8S, KUBECTL, Doc
 from tests.k8s.serve_config import serve_config, settings_of, unknown_keys
-from tests.unit.test_k8s_render import EXAMPLES
+from tests.unit.kubernetes.values import EXAMPLES, GPUS
 
 RULES = (*house_rules.RULES, *operator_rules.RULES, *service_rules.RULES)
 _KUBERNETES = "1.37.0"
 _OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked at in test_monitoring.py
 
 
-@pytest.fixture(scope="module", params=EXAMPLES)
+_EXPORT = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["galileo"]}
+_MORE = {"exports": {**GPUS, "export": _EXPORT}}
+
+
+@pytest.fixture(scope="module", params=[*EXAMPLES, *_MORE])
 def docs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Doc]:
     """The objects of a rendered overlay."""
     tree = tmp_path_factory.mktemp("tree") / "k8s"
     shutil.copytree(K8S, tree)
     folder = tree / "overlays" / "mine"
     folder.mkdir()
-    values = Values.model_validate(EXAMPLES[request.param])
+    values = Values.model_validate((EXAMPLES | _MORE)[request.param])
     for name, text in render(values, Manifests(tree), folder, "values.yaml").items():
         (folder / name).write_text(text)
     built = subprocess.run([KUBECTL, "kustomize", str(folder)], check=True, capture_output=True, text=True)

@@ -1,10 +1,11 @@
-"""Start an export: copy the suspended RayJob that is its template into one that runs.
+"""Start an export: copy the suspended RayJob that is its template into one that runs; remove the oldest that ended.
 
 Run by the CronJob's pod, with its service account. Standard library only.
 """
 
 import argparse
 import json
+import re
 import ssl
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_S = 30
+_ENDED = ("Complete", "Failed", "ValidationFailed")
 
 
 class Api:
@@ -28,6 +30,14 @@ class Api:
     def get(self, name: str) -> dict:
         """The RayJob of this name."""
         return self._ask("GET", f"{self._url}/{name}")
+
+    def list(self) -> list[dict]:
+        """All of them."""
+        return self._ask("GET", self._url)["items"]
+
+    def delete(self, name: str) -> None:
+        """Remove the RayJob of this name, and what is its own."""
+        self._ask("DELETE", f"{self._url}/{name}")
 
     def create(self, job: dict) -> dict:
         """The RayJob as the API server made it."""
@@ -53,16 +63,27 @@ def running(template: dict, now: float) -> dict:
     }
 
 
+def ended(jobs: list[dict], template: str) -> list[str]:
+    """Names of this template's jobs that have ended, the newest first."""
+    pattern = re.compile(rf"{re.escape(template)}-\d{{8}}-\d{{6}}")
+    over = (job for job in jobs if job.get("status", {}).get("jobDeploymentStatus") in _ENDED)
+    return sorted((job["metadata"]["name"] for job in over if pattern.fullmatch(job["metadata"]["name"])), reverse=True)
+
+
 def main() -> int:
     """0 where a job was made."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--template", required=True, help="name of the suspended RayJob")
+    parser.add_argument("--keep", type=int, default=3, help="how many that ended are kept")
     parser.add_argument("--server", default="https://kubernetes.default.svc", help="address of the API server")
     parser.add_argument("--account", type=Path, default=_ACCOUNT, help="folder of the service account's files")
     args = parser.parse_args()
     api = Api(args.server, args.account)
     made = api.create(running(api.get(args.template), time.time()))
     print("started", made["metadata"]["name"])
+    for name in ended(api.list(), args.template)[args.keep :]:
+        api.delete(name)
+        print("removed", name)
     return 0
 
 

@@ -1,7 +1,8 @@
 """Fill a directory with the weights of the models in a Serve config, each verified against the hash in its card.
 
-What is there and right is kept. Ends with 1 where a model's weights are neither there nor to be had, or are not what
-their card says: the other models' are fetched all the same.
+What is there and right is kept. Weights that are on no Hub are put there by hand, at <repo>/<file>. Ends with 1 where
+a model's weights are neither there nor to be had, or are not what their card says: the other models' are fetched all
+the same.
 """
 
 import argparse
@@ -26,13 +27,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve-config", type=Path, required=True, help="what is in spec.serveConfigV2")
     parser.add_argument("--root", type=Path, required=True, help="the directory; files go to <repo>/<file>")
+    parser.add_argument("--move", action="store_true", help="keep no second copy in the Hub client's cache")
     args = parser.parse_args()
     config = yaml.safe_load(args.serve_config.read_text())
     failed = False
     for settings in (ServiceSettings.model_validate(entry["args"]) for entry in config["applications"]):
         for name, weights in wanted(settings):
             try:
-                print(f"{name}: {provide(weights, args.root)}", flush=True)
+                print(f"{name}: {provide(weights, args.root, move=args.move)}", flush=True)
             except CheckpointError as error:
                 print(f"{name}: {error}", flush=True)
                 failed = True
@@ -49,8 +51,11 @@ def wanted(settings: ServiceSettings) -> Iterator[tuple[str, HubFile]]:
         yield from ((selection.encoder, weights) for weights in sorted(files, key=str))
 
 
-def provide(weights: HubFile, root: Path) -> str:
+def provide(weights: HubFile, root: Path, *, move: bool = False) -> str:
     """Where the file is now, and whether its hash is known.
+
+    Args:
+        move: remove the Hub client's own copy, so that the room is needed once.
 
     Raises:
         CheckpointError: not to be had, or another file than the card says.
@@ -63,6 +68,9 @@ def provide(weights: HubFile, root: Path) -> str:
         shutil.copyfile(source, part)
         verify(part, weights)
         part.replace(path)  # a reader sees the whole file or none
+        if move:
+            source.resolve().unlink()  # in the cache it is a link to the blob
+            source.unlink(missing_ok=True)
     return f"{path} {verify(path, weights)}"
 
 
