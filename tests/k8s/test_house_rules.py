@@ -10,7 +10,7 @@ import yaml
 
 from tests.k8s import house_rules, service_rules
 from tests.k8s.house_rules import Rule
-from tests.k8s.manifests import OVERLAYS, Doc, documents, of_kind, service
+from tests.k8s.manifests import OVERLAYS, Doc, documents, named, service
 from tests.k8s.serve_config import application, serve_config
 
 type Plant = Callable[[list[Doc]], object]
@@ -36,11 +36,6 @@ def _pod(docs: list[Doc], index: int = 0) -> Doc:
 
 def _ray(docs: list[Doc], index: int = 0) -> Doc:
     return _pod(docs, index)["containers"][0]
-
-
-def _named(docs: list[Doc], kind: str, name: str) -> Doc:
-    (found,) = (doc for doc in of_kind(docs, kind) if doc["metadata"]["name"] == name)
-    return found
 
 
 def _variable(docs: list[Doc], name: str, value: str, index: int = 0) -> None:
@@ -87,18 +82,18 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _pod(docs).update(automountServiceAccountToken=True),
     ],
     "disruption": [
-        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"].update(minAvailable="50%"),
-        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"].update(maxUnavailable=1),
+        lambda docs: named(docs, "PodDisruptionBudget", "gpu")["spec"].update(minAvailable="50%"),
+        lambda docs: named(docs, "PodDisruptionBudget", "gpu")["spec"].update(maxUnavailable=1),
     ],
     "secrets": [
         lambda docs: docs.append({"kind": "Secret", "metadata": {"name": "x"}, "spec": {}}),
         lambda docs: _variable(docs, "REDIS_PASSWORD", "hunter2"),
-        lambda docs: _named(docs, "ConfigMap", "rs-embed-export")["data"].update(key='{"private_key": "x"}'),
+        lambda docs: named(docs, "ConfigMap", "rs-embed-export")["data"].update(key='{"private_key": "x"}'),
     ],
     "selectors": [
-        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"]["selector"]["matchLabels"].update(a="b"),
-        lambda docs: _named(docs, "Service", "rs-embed-redis")["spec"].update(selector={"app": "redis"}),
-        lambda docs: _named(docs, "NetworkPolicy", "requests")["spec"]["podSelector"]["matchLabels"].update(a="b"),
+        lambda docs: named(docs, "PodDisruptionBudget", "gpu")["spec"]["selector"]["matchLabels"].update(a="b"),
+        lambda docs: named(docs, "Service", "rs-embed-redis")["spec"].update(selector={"app": "redis"}),
+        lambda docs: named(docs, "NetworkPolicy", "requests")["spec"]["podSelector"]["matchLabels"].update(a="b"),
         lambda docs: _pod(docs)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(a="b"),
     ],
     "references": [
@@ -124,13 +119,6 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _without(_ray(docs)["volumeMounts"], mountPath="/dev/shm"),  # noqa: S108 - a mount path
     ],
     "labels": [lambda docs: _group(docs)["template"]["metadata"]["labels"].pop("app.kubernetes.io/instance")],
-    "network": [
-        lambda docs: docs.remove(_named(docs, "NetworkPolicy", "nothing")),
-        lambda docs: _group(docs, 1)["template"]["metadata"]["labels"].update({"rs-embed/egress": "internet"}),
-        lambda docs: _named(docs, "NetworkPolicy", "requests")["spec"]["ingress"][0]["ports"].append({"port": 8265}),
-        lambda docs: _named(docs, "NetworkPolicy", "metrics")["spec"]["ingress"][0].pop("ports"),
-        lambda docs: _named(docs, "NetworkPolicy", "within")["spec"]["ingress"].append({"ports": [{"port": 6379}]}),
-    ],
     "room": [
         lambda docs: _group(docs)["resources"].pop("ee_fetch"),
         lambda docs: _group(docs, 1)["resources"].update(ee_fetch="4"),
@@ -179,7 +167,7 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _pod(docs, 1).update(serviceAccountName="fetch"),
     ],
     "offline": [lambda docs: _without(_ray(docs, 1)["env"], name="HF_HUB_OFFLINE")],
-    "budgets": [lambda docs: docs.remove(_named(docs, "PodDisruptionBudget", "fetch"))],
+    "budgets": [lambda docs: docs.remove(named(docs, "PodDisruptionBudget", "fetch"))],
     "spread": [lambda docs: _pod(docs).pop("topologySpreadConstraints")],
 }
 

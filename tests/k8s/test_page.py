@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import typing
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from pydantic import BaseModel
 from serve_app.commands import doctor, embed, k8s, models
 from serve_app.kubernetes.values import ModelValues, Replicas, Values
 from tests.k8s.containerfile import stages
+from tests.k8s.manifests import K8S, KUBECTL, rendered
 
 TREE = Path(__file__).resolve().parents[2]
 PAGE = TREE / "docs" / "kubernetes.md"
 TEXT = PAGE.read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+YAML = [code for kind, code in BLOCKS if kind == "yaml"]
 SCRIPTS = [code for kind, code in BLOCKS if kind == "bash"]
 MADE = ("k8s/overlays/mine", "values.yaml", "key.json", "weights")  # by the reader
 
@@ -43,8 +46,20 @@ def test_bash_reads_it(script: str) -> None:
 
 
 def test_the_values_are_values() -> None:
-    (code,) = [code for kind, code in BLOCKS if kind == "yaml"]
+    (code,) = [code for code in YAML if code.startswith("# values.yaml")]
     assert Values.model_validate(yaml.safe_load(code)).gpu is not None
+
+
+@pytest.mark.parametrize("code", [code for code in YAML if "/kustomization.yaml\n" in code])
+def test_kustomizations_build_on_a_written_overlay(code: str, tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    below, _, text = code.removeprefix("# ").partition("\n")
+    file = tmp_path / below
+    file.parent.mkdir()
+    file.write_text(text.replace("../mine", "../production"))
+    done = subprocess.run([KUBECTL, "kustomize", file.parent], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout != rendered("overlays/production")
 
 
 def _leaves(section: type[BaseModel]) -> Iterator[str]:
