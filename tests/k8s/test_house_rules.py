@@ -38,6 +38,14 @@ def _ray(docs: list[Doc], index: int = 0) -> Doc:
     return _pod(docs, index)["containers"][0]
 
 
+def _nodes(docs: list[Doc]) -> Doc:
+    """How the fetch pods are spread over nodes."""
+    (constraint,) = (
+        one for one in _pod(docs)["topologySpreadConstraints"] if one["topologyKey"] == "kubernetes.io/hostname"
+    )
+    return constraint
+
+
 def _variable(docs: list[Doc], name: str, value: str, index: int = 0) -> None:
     _ray(docs, index)["env"].append({"name": name, "value": value})
 
@@ -82,8 +90,8 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _pod(docs).update(automountServiceAccountToken=True),
     ],
     "disruption": [
-        lambda docs: named(docs, "PodDisruptionBudget", "gpu")["spec"].update(minAvailable="50%"),
-        lambda docs: named(docs, "PodDisruptionBudget", "gpu")["spec"].update(maxUnavailable=1),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(minAvailable="50%"),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(maxUnavailable=1),
     ],
     "secrets": [
         lambda docs: docs.append({"kind": "Secret", "metadata": {"name": "x"}, "spec": {}}),
@@ -91,7 +99,7 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: named(docs, "ConfigMap", "rs-embed-export")["data"].update(key='{"private_key": "x"}'),
     ],
     "selectors": [
-        lambda docs: named(docs, "PodDisruptionBudget", "gpu")["spec"]["selector"]["matchLabels"].update(a="b"),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"]["selector"]["matchLabels"].update(a="b"),
         lambda docs: named(docs, "Service", "rs-embed-redis")["spec"].update(selector={"app": "redis"}),
         lambda docs: named(docs, "NetworkPolicy", "requests")["spec"]["podSelector"]["matchLabels"].update(a="b"),
         lambda docs: _pod(docs)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(a="b"),
@@ -152,7 +160,11 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _variable(docs, "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", "120"),
         lambda docs: _serve(docs, lambda config: application(config)["deployments"][0].update(ray_actor_options={})),
     ],
-    "quota": [lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=100))],
+    "quota": [
+        lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=100)),
+        lambda docs: _args(docs, lambda args: args["fetch"].pop("concurrency")),
+        lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=20)),
+    ],
     "disk_cache": [
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_mb=100_000)),
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_path="/chips")),
@@ -167,8 +179,22 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _pod(docs, 1).update(serviceAccountName="fetch"),
     ],
     "offline": [lambda docs: _without(_ray(docs, 1)["env"], name="HF_HUB_OFFLINE")],
-    "budgets": [lambda docs: docs.remove(named(docs, "PodDisruptionBudget", "fetch"))],
-    "spread": [lambda docs: _pod(docs).pop("topologySpreadConstraints")],
+    "budgets": [
+        lambda docs: docs.remove(named(docs, "PodDisruptionBudget", "fetch")),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(minAvailable=5),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(minAvailable=2),
+        lambda docs: _group(docs).update(minReplicas=1),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"]["selector"]["matchLabels"].update(
+            {"ray.io/group": "gpu"}
+        ),
+    ],
+    "spread": [
+        lambda docs: _pod(docs).pop("topologySpreadConstraints"),
+        lambda docs: _nodes(docs).update(whenUnsatisfiable="ScheduleAnyway"),
+        lambda docs: _nodes(docs).update(maxSkew=2),
+        lambda docs: _nodes(docs).pop("nodeTaintsPolicy"),
+        lambda docs: _nodes(docs).pop("matchLabelKeys"),
+    ],
 }
 
 
