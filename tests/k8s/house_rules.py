@@ -42,7 +42,15 @@ def resources(docs: list[Doc]) -> Iterator[str]:
 
 def security(docs: list[Doc]) -> Iterator[str]:
     """What the namespace's policy `restricted` asks for, and a root that cannot be written."""
+    for doc in of_kind(docs, "Namespace"):
+        if doc["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
+            yield f"{called(doc)}: does not enforce the pod security standard restricted"
     for pod in pods(docs):
+        shared = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.spec.get(name)]
+        shared += [volume["name"] for volume in pod.spec.get("volumes", []) if "hostPath" in volume]
+        shared += [port["name"] for one in pod.containers for port in one.get("ports", []) if "hostPort" in port]
+        if shared:
+            yield f"{pod.where}: shares with its node: {', '.join(shared)}"
         context = pod.spec.get("securityContext", {})
         profile = context.get("seccompProfile", {}).get("type")
         if context.get("runAsNonRoot") is not True or not context.get("runAsUser") or profile != "RuntimeDefault":

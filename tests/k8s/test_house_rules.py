@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s import house_rules, service_rules
+from tests.k8s import cluster_rules, house_rules, service_rules
 from tests.k8s.house_rules import Rule
 from tests.k8s.manifests import OVERLAYS, Doc, documents, named, service
 from tests.k8s.serve_config import application, serve_config
 
 type Plant = Callable[[list[Doc]], object]
 
-RULES = (*house_rules.RULES, *service_rules.RULES)
+RULES = (*house_rules.RULES, *service_rules.RULES, *cluster_rules.RULES)
 
 
 def _spec(docs: list[Doc]) -> Doc:
@@ -36,6 +36,10 @@ def _pod(docs: list[Doc], index: int = 0) -> Doc:
 
 def _ray(docs: list[Doc], index: int = 0) -> Doc:
     return _pod(docs, index)["containers"][0]
+
+
+def _job_cluster(docs: list[Doc]) -> Doc:
+    return named(docs, "RayJob", "rs-embed-export")["spec"]["rayClusterSpec"]
 
 
 def _nodes(docs: list[Doc]) -> Doc:
@@ -76,6 +80,11 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _ray(docs)["securityContext"].update(readOnlyRootFilesystem=False),
         lambda docs: _cluster(docs)["autoscalerOptions"].pop("securityContext"),
         lambda docs: _ray(docs)["securityContext"]["capabilities"].update(add=["SYS_PTRACE"]),
+        lambda docs: _pod(docs).update(hostNetwork=True),
+        lambda docs: _pod(docs).update(hostPID=True),
+        lambda docs: _pod(docs)["volumes"].append({"name": "node", "hostPath": {"path": "/"}}),
+        lambda docs: _ray(docs)["ports"][0].update(hostPort=8000),
+        lambda docs: named(docs, "Namespace", "rs-embed")["metadata"].pop("labels"),
     ],
     "writable": [
         lambda docs: _without(_ray(docs)["volumeMounts"], mountPath="/tmp"),  # noqa: S108 - a mount path
@@ -195,6 +204,40 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _nodes(docs).pop("nodeTaintsPolicy"),
         lambda docs: _nodes(docs).pop("matchLabelKeys"),
     ],
+    "ray_tokens": [
+        lambda docs: _cluster(docs).pop("authOptions"),
+        lambda docs: _cluster(docs)["authOptions"].pop("secretName"),
+        lambda docs: _job_cluster(docs)["authOptions"].update(mode="disabled"),
+    ],
+    "scaling": [
+        lambda docs: _cluster(docs).update(enableInTreeAutoscaling=False),
+        lambda docs: _cluster(docs)["autoscalerOptions"].update(version="v1"),
+        lambda docs: _job_cluster(docs).pop("enableInTreeAutoscaling"),
+    ],
+    "gpu_groups": [
+        lambda docs: _pod(docs, 1).pop("tolerations"),
+        lambda docs: _ray(docs, 1)["resources"]["limits"].pop("nvidia.com/gpu"),
+        lambda docs: _group(docs, 1)["resources"].update(GPU="2"),
+        lambda docs: _ray(docs)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
+        lambda docs: _pod(docs).update(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]),
+    ],
+    "probes": [
+        lambda docs: _ray(docs, 1).pop("readinessProbe"),
+        lambda docs: _ray(docs).pop("livenessProbe"),
+        lambda docs: _ray(docs)["livenessProbe"]["httpGet"].update(path="/healthz"),
+        lambda docs: _job_cluster(docs)["workerGroupSpecs"][0]["template"]["spec"]["containers"][0].pop(
+            "readinessProbe"
+        ),
+    ],
+    "lasting_head": [
+        lambda docs: _cluster(docs).pop("gcsFaultToleranceOptions"),
+        lambda docs: _cluster(docs)["gcsFaultToleranceOptions"].update(redisAddress="redis:6379"),
+        lambda docs: _cluster(docs)["gcsFaultToleranceOptions"].update(redisPassword={"value": "hunter2"}),
+    ],
+    "undisturbed": [
+        lambda docs: _cluster(docs)["headGroupSpec"]["template"]["metadata"].pop("annotations"),
+        lambda docs: _group(docs)["template"]["metadata"]["annotations"].popitem(),
+    ],
 }
 
 
@@ -207,6 +250,10 @@ def test_overlays_keep_the_rule(rule: Rule, overlay: str) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_base_keeps_it_too(rule: Rule) -> None:
     assert list(rule(documents("base"))) == []
+
+
+def test_the_head_of_production_may_go() -> None:
+    assert "gcsFaultToleranceOptions" in _cluster(documents("overlays/production"))
 
 
 def test_there_is_a_plant_for_each_rule() -> None:
