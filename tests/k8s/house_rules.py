@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
-from tests.k8s.manifests import Doc, Pod, called, clusters, of_kind, pods, quantity
+from tests.k8s.manifests import Doc, Pod, called, clusters, gateway_pods, of_kind, pods, quantity, selects
 
 type Rule = Callable[[list[Doc]], Iterator[str]]
 
@@ -43,7 +42,15 @@ def resources(docs: list[Doc]) -> Iterator[str]:
 
 def security(docs: list[Doc]) -> Iterator[str]:
     """What the namespace's policy `restricted` asks for, and a root that cannot be written."""
+    for doc in of_kind(docs, "Namespace"):
+        if doc["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
+            yield f"{called(doc)}: does not enforce the pod security standard restricted"
     for pod in pods(docs):
+        shared = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.spec.get(name)]
+        shared += [volume["name"] for volume in pod.spec.get("volumes", []) if "hostPath" in volume]
+        shared += [port["name"] for one in pod.containers for port in one.get("ports", []) if "hostPort" in port]
+        if shared:
+            yield f"{pod.where}: shares with its node: {', '.join(shared)}"
         context = pod.spec.get("securityContext", {})
         profile = context.get("seccompProfile", {}).get("type")
         if context.get("runAsNonRoot") is not True or not context.get("runAsUser") or profile != "RuntimeDefault":
@@ -103,36 +110,19 @@ def secrets(docs: list[Doc]) -> Iterator[str]:
 
 def selectors(docs: list[Doc]) -> Iterator[str]:
     """What selects pods selects some."""
-    labels = [pod.labels for pod in pods(docs)]
+    labels = [*(pod.labels for pod in pods(docs)), *gateway_pods(docs)]
     for doc in of_kind(
         docs, "Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor", "StatefulSet", "Deployment"
     ):
         selector = doc["spec"].get("podSelector", doc["spec"].get("selector", {}))
         if doc["kind"] == "Service":
             selector = {"matchLabels": selector}
-        if not any(_selects(selector, one) for one in labels):
+        if not any(selects(selector, one) for one in labels):
             yield f"{called(doc)}: its selector matches no pod"
     for pod in pods(docs):
         for constraint in pod.spec.get("topologySpreadConstraints", []):
-            if not _selects(constraint["labelSelector"], pod.labels):
+            if not selects(constraint["labelSelector"], pod.labels):
                 yield f"{pod.where}: topologySpreadConstraints do not select the pod itself"
-
-
-def _selects(selector: Doc, labels: Mapping[str, str]) -> bool:
-    wanted = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return wanted and all(_expression(one, labels) for one in selector.get("matchExpressions", []))
-
-
-def _expression(one: Doc, labels: Mapping[str, str]) -> bool:
-    match one["operator"]:
-        case "In":
-            return labels.get(one["key"]) in one["values"]
-        case "NotIn":
-            return labels.get(one["key"]) not in one["values"]
-        case "Exists":
-            return one["key"] in labels
-        case _:
-            return one["key"] not in labels
 
 
 def references(docs: list[Doc]) -> Iterator[str]:
@@ -234,23 +224,6 @@ def labels(docs: list[Doc]) -> Iterator[str]:
             yield f"{pod.where}: no label app.kubernetes.io/instance: rs-embed"
 
 
-def network(docs: list[Doc]) -> Iterator[str]:
-    """Everything is forbidden first; only fetch pods and downloads have a way out; nothing else reaches Ray's ports."""
-    policies = of_kind(docs, "NetworkPolicy")
-    closed = [p for p in policies if p["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]
-    if not closed:
-        yield "no NetworkPolicy forbids everything that is not allowed"
-    for pod in pods(docs):
-        if pod.group not in ("", "fetch") and pod.labels.get("rs-embed/egress") == "internet":
-            yield f"{pod.where}: has a way out to the internet"
-    for policy, rule in itertools.chain.from_iterable(((p, r) for r in p["spec"].get("ingress", [])) for p in policies):
-        foreign = any("namespaceSelector" in peer or "ipBlock" in peer for peer in rule.get("from", [{"ipBlock": {}}]))
-        open_to = {port.get("port") for port in rule.get("ports", [{"port": "any"}])}
-        allowed = {8000, 8080, 44217, 44227} | ({8265} if policy["metadata"]["name"] == "operator" else set())
-        if foreign and not open_to <= allowed:
-            yield f"{called(policy)}: opens {sorted(map(str, open_to - allowed))} to other namespaces"
-
-
 RULES: tuple[Rule, ...] = (
     resources,
     security,
@@ -265,5 +238,4 @@ RULES: tuple[Rule, ...] = (
     mounts,
     shared_memory,
     labels,
-    network,
 )

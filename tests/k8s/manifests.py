@@ -6,7 +6,7 @@ import copy
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ def _documents(folder: str) -> list[Doc]:
 
 def of_kind(docs: list[Doc], *kinds: str) -> list[Doc]:
     return [doc for doc in docs if doc["kind"] in kinds]
+
+
+def named(docs: list[Doc], kind: str, name: str) -> Doc:
+    """The object of that kind and name."""
+    (found,) = (doc for doc in of_kind(docs, kind) if doc["metadata"]["name"] == name)
+    return found
 
 
 def called(doc: Doc) -> str:
@@ -120,6 +126,32 @@ def _templates(doc: Doc) -> list[Doc]:
             return [spec["submitterPodTemplate"]] if "submitterPodTemplate" in spec else []
         case _:
             return [spec["template"]] if "template" in spec else []
+
+
+def gateway_pods(docs: list[Doc]) -> list[dict[str, str]]:
+    """Labels of the proxies that Istio starts beside the Gateway that the operator makes for step-by-step upgrades."""
+    stepwise = "NewClusterWithIncrementalUpgrade"
+    upgraded = [doc for doc in of_kind(docs, "RayService") if doc["spec"]["upgradeStrategy"]["type"] == stepwise]
+    label = "gateway.networking.k8s.io/gateway-name"
+    return [{label: f"{doc['metadata']['name']}-gateway"} for doc in upgraded]
+
+
+def selects(selector: Doc, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector takes a pod with these labels."""
+    wanted = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return wanted and all(_expression(one, labels) for one in selector.get("matchExpressions", []))
+
+
+def _expression(one: Doc, labels: Mapping[str, str]) -> bool:
+    match one["operator"]:
+        case "In":
+            return labels.get(one["key"]) in one["values"]
+        case "NotIn":
+            return labels.get(one["key"]) not in one["values"]
+        case "Exists":
+            return one["key"] in labels
+        case _:
+            return one["key"] not in labels
 
 
 def quantity(text: str | float) -> float:

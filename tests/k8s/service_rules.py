@@ -149,9 +149,16 @@ def haproxy(docs: list[Doc]) -> Iterator[str]:
 
 
 def quota(docs: list[Doc]) -> Iterator[str]:
-    gee = settings_of(serve_config(docs)).providers.gee
-    if gee is not None and gee.at_once > _EARTH_ENGINE_AT_ONCE:
+    """Requests keep to what a project has, and fetch actors begin no more reads than may be under way."""
+    settings = settings_of(serve_config(docs))
+    gee = settings.providers.gee
+    if gee is None:
+        return
+    if gee.at_once > _EARTH_ENGINE_AT_ONCE:
         yield f"providers.gee.at_once is {gee.at_once}; a project has {_EARTH_ENGINE_AT_ONCE} by default"
+    reads = settings.fetch.actors * settings.fetch.concurrency
+    if reads > gee.at_once:
+        yield f"{reads} reads at once (fetch.actors x fetch.concurrency) for {gee.at_once} requests at once"
 
 
 def disk_cache(docs: list[Doc]) -> Iterator[str]:
@@ -203,21 +210,38 @@ def offline(docs: list[Doc]) -> Iterator[str]:
 
 
 def budgets(docs: list[Doc]) -> Iterator[str]:
-    """A group that keeps two pods or more keeps one while nodes are drained."""
-    guarded = {
-        doc["spec"]["selector"]["matchLabels"].get("ray.io/group") for doc in of_kind(docs, "PodDisruptionBudget")
+    """A group that keeps two pods or more keeps one while nodes are drained, and no budget keeps a node for ever."""
+    least = {
+        doc["spec"]["selector"]["matchLabels"].get("ray.io/group"): doc["spec"].get("minAvailable")
+        for doc in of_kind(docs, "PodDisruptionBudget")
     }
     for group in service(docs)["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
-        if group["minReplicas"] > 1 and group["groupName"] not in guarded:
-            yield f"{group['groupName']}: no PodDisruptionBudget"
+        name, pods_at_least = group["groupName"], group["minReplicas"]
+        if pods_at_least > 1 and name not in least:
+            yield f"{name}: no PodDisruptionBudget"
+        if name in least and not (isinstance(least[name], int) and least[name] < pods_at_least):
+            yield f"{name}: {pods_at_least} pods or more, of which {least[name]} must stay: its nodes cannot be drained"
 
 
 def spread(docs: list[Doc]) -> Iterator[str]:
+    """Pods are spread; where two fetch pods are the least, they are on two nodes."""
     for pod in pods(docs):
         if pod.owner["kind"] == "RayService" and pod.group != "headgroup":
-            keys = {entry["topologyKey"] for entry in pod.spec.get("topologySpreadConstraints", [])}
-            if keys != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
+            constraints = {entry["topologyKey"]: entry for entry in pod.spec.get("topologySpreadConstraints", [])}
+            if constraints.keys() != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
                 yield f"{pod.where}: is not spread over zones and nodes"
+                continue
+            nodes = constraints["kubernetes.io/hostname"]
+            apart = nodes["whenUnsatisfiable"] == "DoNotSchedule" and nodes["maxSkew"] == 1
+            if pod.group == "fetch" and _least(docs, pod.group) > 1 and not apart:
+                yield f"{pod.where}: one node may hold all of them"
+            if apart and (nodes.get("nodeTaintsPolicy"), nodes.get("matchLabelKeys")) != ("Honor", ["ray.io/cluster"]):
+                yield f"{pod.where}: GPU nodes and the cluster before count as well, and pods stay pending"
+
+
+def _least(docs: list[Doc], group: str) -> int:
+    groups = service(docs)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    return next(entry["minReplicas"] for entry in groups if entry["groupName"] == group)
 
 
 RULES: tuple[Rule, ...] = (

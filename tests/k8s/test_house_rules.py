@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s import house_rules, service_rules
+from tests.k8s import cluster_rules, house_rules, service_rules
 from tests.k8s.house_rules import Rule
-from tests.k8s.manifests import OVERLAYS, Doc, documents, of_kind, service
+from tests.k8s.manifests import OVERLAYS, Doc, documents, named, service
 from tests.k8s.serve_config import application, serve_config
 
 type Plant = Callable[[list[Doc]], object]
 
-RULES = (*house_rules.RULES, *service_rules.RULES)
+RULES = (*house_rules.RULES, *service_rules.RULES, *cluster_rules.RULES)
 
 
 def _spec(docs: list[Doc]) -> Doc:
@@ -38,9 +38,16 @@ def _ray(docs: list[Doc], index: int = 0) -> Doc:
     return _pod(docs, index)["containers"][0]
 
 
-def _named(docs: list[Doc], kind: str, name: str) -> Doc:
-    (found,) = (doc for doc in of_kind(docs, kind) if doc["metadata"]["name"] == name)
-    return found
+def _job_cluster(docs: list[Doc]) -> Doc:
+    return named(docs, "RayJob", "rs-embed-export")["spec"]["rayClusterSpec"]
+
+
+def _nodes(docs: list[Doc]) -> Doc:
+    """How the fetch pods are spread over nodes."""
+    (constraint,) = (
+        one for one in _pod(docs)["topologySpreadConstraints"] if one["topologyKey"] == "kubernetes.io/hostname"
+    )
+    return constraint
 
 
 def _variable(docs: list[Doc], name: str, value: str, index: int = 0) -> None:
@@ -73,6 +80,11 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _ray(docs)["securityContext"].update(readOnlyRootFilesystem=False),
         lambda docs: _cluster(docs)["autoscalerOptions"].pop("securityContext"),
         lambda docs: _ray(docs)["securityContext"]["capabilities"].update(add=["SYS_PTRACE"]),
+        lambda docs: _pod(docs).update(hostNetwork=True),
+        lambda docs: _pod(docs).update(hostPID=True),
+        lambda docs: _pod(docs)["volumes"].append({"name": "node", "hostPath": {"path": "/"}}),
+        lambda docs: _ray(docs)["ports"][0].update(hostPort=8000),
+        lambda docs: named(docs, "Namespace", "rs-embed")["metadata"].pop("labels"),
     ],
     "writable": [
         lambda docs: _without(_ray(docs)["volumeMounts"], mountPath="/tmp"),  # noqa: S108 - a mount path
@@ -87,18 +99,18 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _pod(docs).update(automountServiceAccountToken=True),
     ],
     "disruption": [
-        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"].update(minAvailable="50%"),
-        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"].update(maxUnavailable=1),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(minAvailable="50%"),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(maxUnavailable=1),
     ],
     "secrets": [
         lambda docs: docs.append({"kind": "Secret", "metadata": {"name": "x"}, "spec": {}}),
         lambda docs: _variable(docs, "REDIS_PASSWORD", "hunter2"),
-        lambda docs: _named(docs, "ConfigMap", "rs-embed-export")["data"].update(key='{"private_key": "x"}'),
+        lambda docs: named(docs, "ConfigMap", "rs-embed-export")["data"].update(key='{"private_key": "x"}'),
     ],
     "selectors": [
-        lambda docs: _named(docs, "PodDisruptionBudget", "gpu")["spec"]["selector"]["matchLabels"].update(a="b"),
-        lambda docs: _named(docs, "Service", "rs-embed-redis")["spec"].update(selector={"app": "redis"}),
-        lambda docs: _named(docs, "NetworkPolicy", "requests")["spec"]["podSelector"]["matchLabels"].update(a="b"),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"]["selector"]["matchLabels"].update(a="b"),
+        lambda docs: named(docs, "Service", "rs-embed-redis")["spec"].update(selector={"app": "redis"}),
+        lambda docs: named(docs, "NetworkPolicy", "requests")["spec"]["podSelector"]["matchLabels"].update(a="b"),
         lambda docs: _pod(docs)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(a="b"),
     ],
     "references": [
@@ -124,13 +136,6 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _without(_ray(docs)["volumeMounts"], mountPath="/dev/shm"),  # noqa: S108 - a mount path
     ],
     "labels": [lambda docs: _group(docs)["template"]["metadata"]["labels"].pop("app.kubernetes.io/instance")],
-    "network": [
-        lambda docs: docs.remove(_named(docs, "NetworkPolicy", "nothing")),
-        lambda docs: _group(docs, 1)["template"]["metadata"]["labels"].update({"rs-embed/egress": "internet"}),
-        lambda docs: _named(docs, "NetworkPolicy", "requests")["spec"]["ingress"][0]["ports"].append({"port": 8265}),
-        lambda docs: _named(docs, "NetworkPolicy", "metrics")["spec"]["ingress"][0].pop("ports"),
-        lambda docs: _named(docs, "NetworkPolicy", "within")["spec"]["ingress"].append({"ports": [{"port": 6379}]}),
-    ],
     "room": [
         lambda docs: _group(docs)["resources"].pop("ee_fetch"),
         lambda docs: _group(docs, 1)["resources"].update(ee_fetch="4"),
@@ -164,7 +169,11 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _variable(docs, "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", "120"),
         lambda docs: _serve(docs, lambda config: application(config)["deployments"][0].update(ray_actor_options={})),
     ],
-    "quota": [lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=100))],
+    "quota": [
+        lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=100)),
+        lambda docs: _args(docs, lambda args: args["fetch"].pop("concurrency")),
+        lambda docs: _args(docs, lambda args: args["providers"]["gee"].update(at_once=20)),
+    ],
     "disk_cache": [
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_mb=100_000)),
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_path="/chips")),
@@ -179,8 +188,56 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _pod(docs, 1).update(serviceAccountName="fetch"),
     ],
     "offline": [lambda docs: _without(_ray(docs, 1)["env"], name="HF_HUB_OFFLINE")],
-    "budgets": [lambda docs: docs.remove(_named(docs, "PodDisruptionBudget", "fetch"))],
-    "spread": [lambda docs: _pod(docs).pop("topologySpreadConstraints")],
+    "budgets": [
+        lambda docs: docs.remove(named(docs, "PodDisruptionBudget", "fetch")),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(minAvailable=5),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"].update(minAvailable=2),
+        lambda docs: _group(docs).update(minReplicas=1),
+        lambda docs: named(docs, "PodDisruptionBudget", "fetch")["spec"]["selector"]["matchLabels"].update(
+            {"ray.io/group": "gpu"}
+        ),
+    ],
+    "spread": [
+        lambda docs: _pod(docs).pop("topologySpreadConstraints"),
+        lambda docs: _nodes(docs).update(whenUnsatisfiable="ScheduleAnyway"),
+        lambda docs: _nodes(docs).update(maxSkew=2),
+        lambda docs: _nodes(docs).pop("nodeTaintsPolicy"),
+        lambda docs: _nodes(docs).pop("matchLabelKeys"),
+    ],
+    "ray_tokens": [
+        lambda docs: _cluster(docs).pop("authOptions"),
+        lambda docs: _cluster(docs)["authOptions"].pop("secretName"),
+        lambda docs: _job_cluster(docs)["authOptions"].update(mode="disabled"),
+    ],
+    "scaling": [
+        lambda docs: _cluster(docs).update(enableInTreeAutoscaling=False),
+        lambda docs: _cluster(docs)["autoscalerOptions"].update(version="v1"),
+        lambda docs: _job_cluster(docs).pop("enableInTreeAutoscaling"),
+    ],
+    "gpu_groups": [
+        lambda docs: _pod(docs, 1).pop("tolerations"),
+        lambda docs: _ray(docs, 1)["resources"]["limits"].pop("nvidia.com/gpu"),
+        lambda docs: _group(docs, 1)["resources"].update(GPU="2"),
+        lambda docs: _ray(docs)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
+        lambda docs: _pod(docs).update(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]),
+    ],
+    "probes": [
+        lambda docs: _ray(docs, 1).pop("readinessProbe"),
+        lambda docs: _ray(docs).pop("livenessProbe"),
+        lambda docs: _ray(docs)["livenessProbe"]["httpGet"].update(path="/healthz"),
+        lambda docs: _job_cluster(docs)["workerGroupSpecs"][0]["template"]["spec"]["containers"][0].pop(
+            "readinessProbe"
+        ),
+    ],
+    "lasting_head": [
+        lambda docs: _cluster(docs).pop("gcsFaultToleranceOptions"),
+        lambda docs: _cluster(docs)["gcsFaultToleranceOptions"].update(redisAddress="redis:6379"),
+        lambda docs: _cluster(docs)["gcsFaultToleranceOptions"].update(redisPassword={"value": "hunter2"}),
+    ],
+    "undisturbed": [
+        lambda docs: _cluster(docs)["headGroupSpec"]["template"]["metadata"].pop("annotations"),
+        lambda docs: _group(docs)["template"]["metadata"]["annotations"].popitem(),
+    ],
 }
 
 
@@ -193,6 +250,10 @@ def test_overlays_keep_the_rule(rule: Rule, overlay: str) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_base_keeps_it_too(rule: Rule) -> None:
     assert list(rule(documents("base"))) == []
+
+
+def test_the_head_of_production_may_go() -> None:
+    assert "gcsFaultToleranceOptions" in _cluster(documents("overlays/production"))
 
 
 def test_there_is_a_plant_for_each_rule() -> None:

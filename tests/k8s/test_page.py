@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import typing
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from serve_app.kubernetes.manifests import Manifests
 from serve_app.kubernetes.overlay import render
 from serve_app.kubernetes.values import ModelValues, Replicas, Values
 from tests.k8s.containerfile import stages
+from tests.k8s.manifests import K8S, KUBECTL, rendered
 
 TREE = Path(__file__).resolve().parents[2]
 PAGE = TREE / "docs" / "kubernetes.md"
@@ -56,6 +58,18 @@ def test_the_export_of_the_values_is_one() -> None:
     values = Values.model_validate({**yaml.safe_load(code), **yaml.safe_load(more)})
     files = render(values, Manifests(TREE / "k8s"), TREE / "k8s/overlays/mine", "values.yaml")
     assert yaml.safe_load(files["export.yaml"])["settings"]["providers"]["gee"]["at_once"] == 8  # as the page says
+
+
+@pytest.mark.parametrize("code", [code for code in YAML if "/kustomization.yaml\n" in code])
+def test_kustomizations_build_on_a_written_overlay(code: str, tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    below, _, text = code.removeprefix("# ").partition("\n")
+    file = tmp_path / below
+    file.parent.mkdir()
+    file.write_text(text.replace("../mine", "../production"))
+    done = subprocess.run([KUBECTL, "kustomize", file.parent], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout != rendered("overlays/production")
 
 
 def _leaves(section: type[BaseModel]) -> Iterator[str]:

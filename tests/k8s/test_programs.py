@@ -1,9 +1,10 @@
-"""The small programs that the manifests carry: the weights' Job and the export's starter."""
+"""The small programs that the manifests carry: the weights' Job, the export's starter, Redis' shell."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from rs_embed_core.weights import HubFile
 from serve_app.export.job import read_job
 from serve_app.settings import ServiceSettings
 from tests.k8s import crd
-from tests.k8s.manifests import K8S, Doc, documents, of_kind
+from tests.k8s.manifests import K8S, Doc, documents, named, of_kind
 from tests.k8s.serve_config import serve_config, settings_of
 
 _START = K8S / "components/jobs/start_export.py"
@@ -267,3 +268,21 @@ def test_a_wrong_hash_is_said(tmp_path: Path) -> None:
     verify = runpy.run_path(str(_WEIGHTS))["verify"]
     with pytest.raises(CheckpointError, match="has the sha256"):
         verify(path, HubFile("repo", "file.pt", "main", "0" * 64))
+
+
+def test_redis_takes_the_place_of_its_shell(tmp_path: Path) -> None:
+    """A shell as the first process would keep the signal that the pod ends to itself."""
+    (container,) = named(documents("overlays/production"), "StatefulSet", "rs-embed-redis")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    server = tmp_path / "redis-server"
+    server.write_text('#!/bin/sh\necho $$; cat "$1"\n')
+    server.chmod(0o755)
+    (script,) = container["args"]
+    command = [*container["command"], script.replace("/config/", f"{tmp_path}/")]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDIS_PASSWORD": "a-password"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        number, *config = process.communicate(timeout=60)[0].splitlines()
+    assert int(number) == process.pid
+    assert 'requirepass "a-password"' in config
+    assert (tmp_path / "redis.conf").stat().st_mode & 0o077 == 0

@@ -15,12 +15,14 @@ from serve_app.app import build
 from serve_app.kubernetes.manifests import Manifests
 from serve_app.kubernetes.overlay import render
 from serve_app.kubernetes.values import Values
-from tests.k8s import crd, house_rules, operator_rules, service_rules
+from tests.k8s import cluster_rules, crd, house_rules, network_rules, operator_rules, service_rules
 from tests.k8s.manifests import K8S, KUBECTL, Doc
 from tests.k8s.serve_config import serve_config, settings_of, unknown_keys
 from tests.unit.kubernetes.values import EXAMPLES, GPUS
 
-RULES = (*house_rules.RULES, *operator_rules.RULES, *service_rules.RULES)
+RULES = tuple(
+    rule for rules in (cluster_rules, house_rules, network_rules, operator_rules, service_rules) for rule in rules.RULES
+)
 _KUBERNETES = "1.37.0"
 _OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked at in test_monitoring.py
 
