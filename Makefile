@@ -11,7 +11,7 @@ GENERATOR := $(wildcard scripts/generate_docs.py)
 	check-spelling check-docs format bench bench-models docs site lock clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with everything that check and test need
 	@scripts/setup.sh
@@ -28,7 +28,7 @@ test-full: setup ## Run the tests and every golden case (needs ../shared/golden 
 	@test -d ../shared/golden || { echo "make test-full needs ../shared/golden" >&2; exit 1; }
 	$(BIN)/python -m pytest -m "full or not live" $(ARGS)
 
-k8s-check: setup ## Check the manifests, deploy each overlay's Serve config on a local Ray, install the image's packages
+k8s-check: setup ## Check the manifests, deploy each overlay's Serve config on a local Ray, install the image's packages (K8S_WITHOUT_PROMTOOL=1: no promtool)
 	@$(BIN)/python -m tests.k8s.promtool
 	$(BIN)/python -m pytest tests/k8s -m k8s $(ARGS)
 

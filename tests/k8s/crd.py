@@ -64,7 +64,8 @@ def _as_stored(value: Any, schema: Doc) -> Any:
         return value
     known = schema.get("properties", {})
     nullable = {name for name, child in known.items() if child.get("nullable")}
-    kept = {name: item for name, item in value.items() if item is not None or name in nullable}
+    unknown = value.keys() - known.keys() if known else set()  # dropped too, and to be reported
+    kept = {name: item for name, item in value.items() if item is not None or name in nullable | unknown}
     defaults = {name: copy.deepcopy(child["default"]) for name, child in known.items() if "default" in child}
     other = schema.get("additionalProperties")
     rest = other if isinstance(other, dict) else {}

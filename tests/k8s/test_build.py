@@ -67,6 +67,7 @@ def _set(doc: Doc, path: str, value: Any) -> Doc:
     ("path", "value"),
     [
         ("spec.upgradeStrategyy", {"type": "NewCluster"}),
+        ("spec.upgradeStrategyy", None),
         ("spec.rayClusterConfig.workerGroupSpecs.0.minReplicas", "one"),
         ("spec.rayClusterConfig.autoscalerOptions.version", "v3"),
         ("spec.rayClusterConfig.workerGroupSpecs.0.template.spec.containers.0.resourcez", {}),

@@ -1,4 +1,4 @@
-"""The small programs that the manifests carry: the weights' Job, the export's starter, Redis' shell."""
+"""The small programs that the manifests carry: of the weights' Job, the export's starter, Redis, the preStop hook."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray.exceptions import RpcError
+from ray.util.state.exception import ServerUnavailable
 
 from rs_embed_core.errors import CheckpointError
 from rs_embed_core.weights import HubFile
@@ -28,6 +30,7 @@ from tests.k8s.serve_config import serve_config, settings_of
 
 _START = K8S / "components/jobs/start_export.py"
 _EXPORT = K8S / "overlays/production/export.yaml"
+_DRAIN = K8S / "base/scripts/drain.py"
 _WEIGHTS = K8S / "components/weights-pvc/fetch_weights.py"
 
 
@@ -286,3 +289,48 @@ def test_redis_takes_the_place_of_its_shell(tmp_path: Path) -> None:
     assert int(number) == process.pid
     assert 'requirepass "a-password"' in config
     assert (tmp_path / "redis.conf").stat().st_mode & 0o077 == 0
+
+
+@dataclass
+class Cluster:
+    """A GCS that does not answer now and then, and a node that serves a while longer.
+
+    Attributes:
+        answers: what each question gets, in turn: class names, or an error.
+    """
+
+    answers: list[list[str] | Exception]
+    announced: int = 0
+
+    def announce(self, remaining_s: int) -> None:
+        assert remaining_s > 0
+        self.announced += 1
+        if self.announced == 1:
+            raise subprocess.CalledProcessError(1, "ray drain-node")
+
+    def serving(self) -> list[str]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _drained(cluster: Cluster, seconds: float) -> list[str]:
+    drained = runpy.run_path(str(_DRAIN))["drained"]
+    return drained(cluster.announce, cluster.serving, seconds, pause_s=0.01)
+
+
+def test_a_gcs_that_restarts_is_asked_again() -> None:
+    away = [ConnectionError("no GCS"), ServerUnavailable("no dashboard"), RpcError("unavailable")]
+    cluster = Cluster([["ProxyActor"], *away, ["ProxyActor"], [], ["never asked"]])
+    assert _drained(cluster, 60) == []
+    assert cluster.announced == 1 + 1 + len(away)
+    assert cluster.answers == [["never asked"]]
+
+
+def test_what_still_serves_when_the_time_is_over_is_said() -> None:
+    assert _drained(Cluster([["ServeReplica:router"]] * 1000), 0.5) == ["ServeReplica:router"]
+
+
+def test_a_cluster_that_never_answers_is_not_called_drained() -> None:
+    assert _drained(Cluster([ConnectionError("no GCS")] * 1000), 0.5) != []

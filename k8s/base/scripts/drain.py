@@ -5,15 +5,21 @@ goes away: Serve starts replacements elsewhere, its proxy says that it is draini
 """
 
 import argparse
+import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import ray
+from ray.exceptions import RayError
 from ray.util.state import list_actors
+from ray.util.state.exception import RayStateApiException
 
 _SERVING = ("ServeReplica", "ProxyActor", "HAProxyManager")  # class names of what holds requests
 _PAUSE_S = 2.0
+# What a GCS that is being replaced makes of questions. Requests go on meanwhile, so this must not end.
+_PASSING = (OSError, RuntimeError, RayError, RayStateApiException, subprocess.CalledProcessError)
 
 
 def main() -> int:
@@ -23,23 +29,50 @@ def main() -> int:
     parser.add_argument("--address", default="auto", help="address of the GCS (default: this pod's cluster)")
     parser.add_argument("--node-id", help="another node (default: this one)")
     args = parser.parse_args()
-    deadline = time.monotonic() + args.seconds
-    ray.init(address=args.address, log_to_driver=False, logging_level="ERROR")
-    node = args.node_id or ray.get_runtime_context().get_node_id()
-    announce(ray.get_runtime_context().gcs_address, node, args.seconds)
-    while left := serving(node):
-        if time.monotonic() > deadline:
-            print(f"{args.seconds} s are over; still here: {', '.join(left)}")
-            return 1
-        time.sleep(_PAUSE_S)
-    print("nothing is served here any more")
-    return 0
+
+    def node() -> str:
+        if not ray.is_initialized():
+            ray.init(address=args.address, log_to_driver=False, logging_level="ERROR")
+        return args.node_id or ray.get_runtime_context().get_node_id()
+
+    left = drained(lambda remaining_s: announce(node(), remaining_s), lambda: serving(node()), args.seconds)
+    print(f"{args.seconds} s are over; still here: {', '.join(left)}" if left else "nothing is served here any more")
+    return int(bool(left))
 
 
-def announce(gcs: str, node: str, seconds: int) -> None:
+def drained(
+    announce: Callable[[int], None], serving: Callable[[], list[str]], seconds: float, *, pause_s: float = _PAUSE_S
+) -> list[str]:
+    """What still holds requests when the time is over; nothing where all of them ended.
+
+    Args:
+        announce: says that the node goes away, in so many seconds. After a failure it is said again: who knew may be
+            gone.
+        serving: class names of what holds requests.
+    """
+    deadline = time.monotonic() + seconds
+    left, is_announced = ["what, nobody could say"], False
+    while (remaining_s := deadline - time.monotonic()) > 0:
+        try:
+            if not is_announced:
+                announce(math.ceil(remaining_s))
+                is_announced = True
+            left = serving()
+        except _PASSING as error:
+            print(f"asking again: {error}", file=sys.stderr)
+            is_announced = False
+        else:
+            if not left:
+                break
+        time.sleep(pause_s)
+    return left
+
+
+def announce(node: str, remaining_s: int) -> None:
     """Have the GCS call the node draining."""
+    gcs = ray.get_runtime_context().gcs_address
     command = ["ray", "drain-node", "--address", gcs, "--node-id", node, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
-    command += ["--reason-message", "its pod is being deleted", "--deadline-remaining-seconds", str(seconds)]
+    command += ["--reason-message", "its pod is being deleted", "--deadline-remaining-seconds", str(remaining_s)]
     subprocess.run(command, check=True)
 
 
