@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rs_embed_core.providers.gate import Gate, Quota
 from serve_app.observe import metrics
@@ -34,9 +35,14 @@ class QuotaActor:
 
 
 def quota_actor(name: str, quotas: Mapping[str, Quota]) -> Any:  # noqa: ANN401 - Ray's handles have no static type
-    """The quota actor of this name, started where there is none; Ray ends it with the process that started it."""
+    """The quota actor of this name, started where there is none; Ray ends it with the process that started it.
+
+    It sits on that process's node, with which it would end anyway. It reserves nothing, so Ray would put it anywhere
+    (a soft affinity too): on a node with a GPU it would keep that node up for ever.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": name, "get_if_exists": True, "num_cpus": 0, "max_restarts": -1, "max_concurrency": 1000}
-    return ray.remote(QuotaActor).options(**options).remote(dict(quotas))
+    return ray.remote(QuotaActor).options(**options, scheduling_strategy=here).remote(dict(quotas))
 
 
 class Leases:
@@ -86,7 +92,8 @@ class Leases:
                 metrics.LIMITER_LOST_RENEWALS.add(1)
                 _log.warning("the quota actor does not answer", extra={"error": str(error).splitlines()[:1]})
                 self._expire()
-                if isinstance(error, ActorDiedError):  # with the router that owned it: whoever finds out starts another
+                # With the router that owned it, or its node went: whoever finds out starts another.
+                if isinstance(error, (ActorDiedError, ActorUnschedulableError)):
                     with contextlib.suppress(RayError, ValueError):  # another may be about to do the same
                         self._quota = self._find()
                 await asyncio.sleep(_BUSY_S)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, ActorUnschedulableError
 
 from rs_embed_core.errors import ProviderTimeout
 from rs_embed_core.providers.calls import Terms
@@ -31,7 +31,7 @@ SERVICES = (
 )  # one each, so that tests leave each other's parts alone
 PATIENCE_S = 30.0
 
-type Conduct = Literal["answers", "dead", "unavailable", "silent"]
+type Conduct = Literal["answers", "dead", "placeless", "unavailable", "silent"]
 
 
 @dataclass
@@ -53,6 +53,8 @@ class Handle:
     async def _renewed(self, holder: str, needs: Mapping[str, Need]) -> dict[str, Part]:
         if self.conduct == "dead":
             raise ActorDiedError
+        if self.conduct == "placeless":
+            raise ActorUnschedulableError("its node has gone")
         if self.conduct == "unavailable":
             raise ActorUnavailableError("no answer", b"x" * 16)
         if self.conduct == "silent":
@@ -149,7 +151,7 @@ async def test_a_part_that_cannot_be_renewed_is_given_up(actor: QuotaActor) -> N
 
 
 async def test_for_an_actor_that_died_another_is_looked_for(actor: QuotaActor) -> None:
-    gate, handles = Gate(QUOTA, name="heir"), [Handle(actor, "dead"), Handle(actor, "dead"), Handle(actor)]
+    gate, handles = Gate(QUOTA, name="heir"), [Handle(actor, "dead"), Handle(actor, "placeless"), Handle(actor)]
     found = iter(handles)
     async with renewed(Leases("a", {"heir": gate}, lambda: next(found))):
         assert await passes(gate)
