@@ -177,6 +177,13 @@ class ModelCard:
         """The networks of a modality: its own, or else the card's."""
         return self.input(modality).variants or self.variants
 
+    @property
+    def networks(self) -> dict[str, Variant]:
+        """Every network of the family: the card's by name, a modality's own as ``s1 base``."""
+        shared = {} if all(entry.variants for entry in self.inputs) else dict(self.variants)
+        own = {f"{entry.modality} {name}": one for entry in self.inputs for name, one in entry.variants.items()}
+        return shared | own
+
     def usual_values(self, modality: str) -> int:
         """How many values a sample of the default input has: frames x bands x rows x columns."""
         entry, options = self.input(modality), self.defaults
