@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rs_embed_core.chip import Period
-from rs_embed_core.errors import UnknownOption, Unsupported
+from rs_embed_core.errors import InvalidRequest, UnknownOption, Unsupported
 from rs_embed_core.inputs import Input, Options, Shapes, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue
@@ -58,6 +58,22 @@ class Selection:
 
 _ANY_YEAR = ("2022-01-01", "2023-01-01")
 _SPELLINGS = {"sentinel1": "s1", "sentinel2": "s2"}  # of modalities, as rs-embed's callers write them
+
+
+def _plain(modality: str) -> str:
+    plain = modality.lower().replace("-", "").replace("_", "")
+    return _SPELLINGS.get(plain, plain)
+
+
+def _modality_of(ask: Ask) -> str | None:
+    """The modality that a request names, or else its sensor."""
+    sensor = None if ask.sensor is None else ask.sensor.modality
+    if sensor is None or ask.modality is None:
+        return ask.modality if sensor is None else sensor
+    if _plain(sensor) != _plain(ask.modality):
+        msg = f"modality is {ask.modality!r}, and that of the sensor is {sensor!r}."
+        raise InvalidRequest(msg, hint="Say it once, or the same twice.")
+    return ask.modality
 
 
 @dataclass(frozen=True)
@@ -114,13 +130,14 @@ class ModelCard:
         """Resolve variant, modality and options of a request.
 
         Raises:
+            InvalidRequest: ``sensor`` is of another modality than the request.
             UnknownOption: a key, value, variant or modality that the card does not declare.
             Unsupported: the alias stands for another modality or variant than the one asked for, or the modality has
                 no such variant.
         """
         config = dict(self.config_aliases(ask.model_config) if self.config_aliases else ask.model_config)
         variant = self._variant(config.pop("variant", None), alias)
-        modality = self._modality(ask.modality, alias)
+        modality = self._modality(_modality_of(ask), alias)
         if variant not in (there := self.variants_of(modality)):
             msg = f"{self.id} has no variant {variant} for modality {modality}."
             raise Unsupported(msg, hint=f"There is {', '.join(there)}.", context={"known": list(there)})
@@ -157,8 +174,7 @@ class ModelCard:
         known = [entry.modality for entry in self.inputs]
         if asked is None:
             return implied or known[0]
-        plain = asked.lower().replace("-", "").replace("_", "")
-        plain = _SPELLINGS.get(plain, plain)
+        plain = _plain(asked)
         name = next((one for one in known if one.replace("_", "") == plain), "")
         if not name:
             msg = f"{self.id} has no modality {asked!r}."
@@ -176,6 +192,13 @@ class ModelCard:
     def variants_of(self, modality: str) -> Mapping[str, Variant]:
         """The networks of a modality: its own, or else the card's."""
         return self.input(modality).variants or self.variants
+
+    @property
+    def networks(self) -> dict[str, Variant]:
+        """Every network of the family: the card's by name, a modality's own as ``s1 base``."""
+        shared = {} if all(entry.variants for entry in self.inputs) else dict(self.variants)
+        own = {f"{entry.modality} {name}": one for entry in self.inputs for name, one in entry.variants.items()}
+        return shared | own
 
     def usual_values(self, modality: str) -> int:
         """How many values a sample of the default input has: frames x bands x rows x columns."""

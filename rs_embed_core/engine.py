@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from rs_embed_core.assemble import assemble
-from rs_embed_core.card import ModelCard, Selection
+from rs_embed_core.card import Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import Embedding, EncoderInfo
@@ -86,14 +86,15 @@ def _forward(selection: Selection, device: str) -> Forward:
 type Read = Callable[[], tuple[Plan, Callable[[], Chip]]]
 
 
-def run(reads: Sequence[Read], card: ModelCard, variant: str, device: str) -> list[Embedding]:
+def run(reads: Sequence[Read], selection: Selection, device: str) -> list[Embedding]:
     """Prepare batches of ROIs in threads, one batch ahead of the forwards; assemble in order.
 
     Raises:
         RSEmbedError: of the first ROI that failed; its ``index`` is in the context.
     """
     results: list[Embedding] = []
-    size = card.variants[variant].batch_size
+    card, _ = get_card(selection.model)
+    size = card.variant(selection.variant, selection.modality).batch_size
     pool = ThreadPoolExecutor(_FETCHES_AHEAD, thread_name_prefix="fetch")
     try:
         ahead: list[Future[_Ready]] = []

@@ -66,9 +66,9 @@ def get_embeddings_batch_from_data(  # noqa: PLR0913 - the signature is rs-embed
         return resolved, lambda: provider.fetch(resolved.fetch)
 
     card, alias = get_card(model)
-    variant = card.select(Ask(model=model, model_config=config, modality=modality), alias).variant
+    selection = card.select(Ask(model=model, model_config=config, modality=modality), alias)
     reads: list[Read] = [lambda item=item: read(item) for item in data]  # type: ignore[misc]
-    return run(reads, card, variant, device)
+    return run(reads, selection, device)
 
 
 def _check_data(data: object) -> None:

@@ -167,6 +167,12 @@ class Grid:
         return _to_degrees(self.crs).transform(x, y) if self.crs else (0.0, 0.0)
 
     @property
+    def is_north_up(self) -> bool:
+        """Whether row 0 is north and column 0 west, with no rotation."""
+        a, b, _, d, e, _ = self.transform
+        return a > 0 > e and b == d == 0
+
+    @property
     def pixel_m(self) -> float:
         """Width of a pixel in metres of the projection; degrees count as at the equator, as in EPSG:3857."""
         if not self.crs or self.crs == WEB_MERCATOR:

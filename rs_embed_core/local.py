@@ -104,7 +104,7 @@ def get_embeddings_batch(  # noqa: PLR0913 - the signature is rs-embed's
         return resolved, lambda: _fetch(resolved, provider)
 
     reads: list[Read] = [lambda spatial=spatial: read(spatial) for spatial in spatials]  # type: ignore[misc]
-    return run(reads, shared.card, shared.selection.variant, device)
+    return run(reads, shared.selection, device)
 
 
 _fetch = fetch

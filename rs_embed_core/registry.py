@@ -114,7 +114,7 @@ def describe_model(model: str) -> dict[str, JSONValue]:
             },
         },
         "outputs": ["pooled", "grid"],
-        "needs_weights": any(variant.weights for variant in card.variants.values()),
+        "needs_weights": any(variant.weights for variant in card.networks.values()),
         "notes": list(card.notes),
     }
 

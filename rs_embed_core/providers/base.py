@@ -1,10 +1,12 @@
-"""Stage fetch: what a provider is, and the table of those known by name."""
+"""Stage fetch: what a provider is, and the grids that one is read on."""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
 from rs_embed_core.chip import Chip, FetchPlan
+from rs_embed_core.errors import ProviderError
+from rs_embed_core.geo import Grid
 
 
 @runtime_checkable
@@ -25,3 +27,19 @@ class Provider(Protocol):
         Raises:
             ProviderError: with the finer class that says what went wrong.
         """
+
+
+def require_grid(grid: Grid, crs: str, who: str) -> None:
+    """Accept north-up grids in one projection.
+
+    Args:
+        grid: the pixels wanted.
+        crs: what they must be in.
+        who: what is read, for the message.
+
+    Raises:
+        ProviderError: ``unsupported_grid``.
+    """
+    if grid.crs != crs or not grid.is_north_up:
+        msg = f"{who} cannot be read on the grid {grid.crs} {grid.transform}."
+        raise ProviderError(msg, code="unsupported_grid", hint=f"Use a north-up grid in {crs}.", retryable=False)

@@ -127,7 +127,7 @@ class CachedProvider:
             if mine:
                 return self._lead(key, plan, flight)
             if (chip := _followed(flight)) is not None:
-                return _said(chip, "shared")
+                return marked(chip, "shared")
 
     def _lead(self, key: str, plan: FetchPlan, flight: Future[Chip]) -> Chip:
         """Look or read, for everybody who waits too."""
@@ -139,7 +139,7 @@ class CachedProvider:
             raise
         self._land(key)
         flight.set_result(chip)
-        return _said(chip, where)
+        return marked(chip, where)
 
     def _land(self, key: str) -> None:
         with self._lock:
@@ -195,8 +195,8 @@ def _followed(flight: Future[Chip]) -> Chip | None:
     return flight.result()
 
 
-def _said(chip: Chip, where: str) -> Chip:
-    """The chip with its way; what it once cost was paid by the read that missed."""
+def marked(chip: Chip, where: str) -> Chip:
+    """The chip, whose ``facts`` say where it was; what it once cost was paid by the read that missed."""
     free = where != "miss"
-    facts = ((name, 0 if free and name in COUNTED else value) for name, value in chip.facts)
+    facts = ((name, 0 if free and name in COUNTED else value) for name, value in chip.facts if name != "cache")
     return replace(chip, facts=(*facts, ("cache", where)))

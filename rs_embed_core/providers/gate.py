@@ -42,9 +42,11 @@ class Allowance:
         most: the quota.
         interval_s: after a cut, no further one for so long (they tell of the same crowd); and one more slot per
             clean interval.
+        now: monotonic seconds.
     """
 
-    def __init__(self, most: int, *, interval_s: float = 1.0) -> None:
+    def __init__(self, most: int, *, interval_s: float = 1.0, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._most = most
         self._limit = most
         self._interval_s = interval_s
@@ -54,14 +56,14 @@ class Allowance:
     def limit(self) -> int:
         """Requests that may be under way now."""
         if self._limit < self._most:
-            grown = int((time.monotonic() - self._grown_at) / self._interval_s)
+            grown = int((self._now() - self._grown_at) / self._interval_s)
             self._limit = min(self._most, self._limit + grown)
             self._grown_at += grown * self._interval_s
         return self._limit
 
     def cut(self) -> None:
         """The service complained."""
-        now = time.monotonic()
+        now = self._now()
         if now - self._cut_at >= self._interval_s:
             self._limit = max(1, self.limit // 2)
             self._cut_at = self._grown_at = now

@@ -16,7 +16,14 @@ _LARGEST_SNAP = 0.5  # snapping more than half a tile would distort more than th
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One vector ``(D,)`` (``OutputSpec.pooled()``) or a field of them ``(D, H, W)`` (``OutputSpec.grid()``)."""
+    """One vector ``(D,)`` (``OutputSpec.pooled()``) or a field of them ``(D, H, W)`` (``OutputSpec.grid()``).
+
+    Attributes:
+        mode: ``pooled`` or ``grid``.
+        pooling: of the cells into one vector, where the model does not pool in its own way.
+        grid_orientation: ``north_up`` has row 0 in the north; ``native`` is the order in which the model's cells come.
+            They are the same here: what models see is north-up, whatever it was read from.
+    """
 
     mode: Literal["pooled", "grid"] = "pooled"
     pooling: Literal["mean", "max"] = "mean"

@@ -68,6 +68,9 @@ def _check_common(spec: SensorSpec | FetchSpec) -> None:
 class SensorSpec:
     """Everything about the imagery of one input; replaces the model's own default.
 
+    Attributes:
+        modality: which of the model's inputs it is for, as the request's ``modality``; None where that says it.
+
     Raises:
         InvalidRequest: no collection or bands, or a value of the wrong type or out of range.
     """

@@ -176,7 +176,7 @@ def _device() -> Check:
 
 
 def _weights(settings: ServiceSettings) -> Iterator[Check]:
-    """Yield which variants of each model have their weights on this machine; precomputed products have none."""
+    """Yield which networks of each model have their weights on this machine; precomputed products have none."""
     from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch: only here
     from rs_embed_core.errors import CheckpointError  # noqa: PLC0415
     from rs_embed_core.registry import get_card, list_models  # noqa: PLC0415
@@ -186,7 +186,7 @@ def _weights(settings: ServiceSettings) -> Iterator[Check]:
         if card.product is not None:
             continue
         here, missing = [], []
-        for name, variant in card.variants.items():
+        for name, variant in card.networks.items():
             try:
                 if variant.weights is not None:
                     checkpoints.locate(variant.weights)

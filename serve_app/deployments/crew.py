@@ -23,9 +23,20 @@ class Crew:
     contend cost a third to a half more CPU than one that does not. So the crew has as many threads as it takes to
     fill half a core, measured job by job, between one and ``most``. The median of the latest jobs decides: on a
     busy machine a few jobs are interrupted and look as if they waited, but most are not.
+
+    Args:
+        most: threads.
+        wall, cpu: seconds that pass, and that the calling thread computes.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        wall: Callable[[], float] = time.perf_counter,
+        cpu: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._wall, self._cpu = wall, cpu
         self._most = most
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="fetch")
         self._lock = threading.Lock()
@@ -59,9 +70,9 @@ class Crew:
                     self._at_work -= 1
                     return
                 job = jobs.popleft()
-            wall, cpu = time.perf_counter(), time.thread_time()
+            wall, cpu = self._wall(), self._cpu()
             job()
-            self._learn(time.perf_counter() - wall, time.thread_time() - cpu)
+            self._learn(self._wall() - wall, self._cpu() - cpu)
 
     def _learn(self, wall_s: float, cpu_s: float) -> None:
         with self._lock:

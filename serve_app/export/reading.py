@@ -18,7 +18,8 @@ from rs_embed_core.fetch import fetch
 from rs_embed_core.plan import backend_of, plan, recipe
 from rs_embed_core.prepare import prepare
 from rs_embed_core.providers.base import Provider
-from rs_embed_core.providers.calls import COUNTED, Terms, under
+from rs_embed_core.providers.cache import marked
+from rs_embed_core.providers.calls import Terms, under
 from rs_embed_core.sample import Sample, collate, group_by_signature
 from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
@@ -52,8 +53,7 @@ class OneReading:
         """
         known = self._known.get(plan)
         if isinstance(known, Chip):
-            facts = ((name, 0 if name in COUNTED else value) for name, value in known.facts if name != "cache")
-            return replace(known, facts=(*facts, ("cache", "shared")))
+            return marked(known, "shared")
         if known is not None:
             raise known.again()
         try:

@@ -301,6 +301,15 @@ def test_the_meta_is_json_and_says_what_was_done():
     register_provider("own", ArrayProvider(places(129, 129)))
     with registered(averages_card()):
         ours = get_embedding("mosaiks", spatial=RECTANGLE, backend="own", output=OutputSpec.grid(), input_prep=TILE)
+        native = get_embedding(
+            "mosaiks",
+            spatial=RECTANGLE,
+            backend="own",
+            output=OutputSpec.grid(grid_orientation="native"),
+            input_prep=TILE,
+        )
+    assert native.data.identical(ours.data)  # what models see is north-up
+    assert native.meta["grid_orientation"] == "north_up"
     meta = json.loads(json.dumps(ours.meta))
     assert meta["grid_hw"] == list(ours.data.shape[1:])
     assert (meta["crs"], meta["grid_orientation"], meta["output_mode"]) == ("EPSG:3857", "north_up", "grid")

@@ -12,6 +12,7 @@ import rioxarray
 from PIL import Image
 
 from rs_embed_core.errors import UnknownProvider
+from rs_embed_core.registry import get_card
 from serve_app.cli import build_parser, main
 from serve_app.commands.serve import settings_of
 from tests.unit.http_service import local_service
@@ -250,6 +251,18 @@ def test_doctor_says_what_is_there_and_what_to_do(run, url: str) -> None:
     assert levels <= {"ok", "warn"}
     for name in ("python", "ray", "torch", "device", "weights of mosaiks", f"service: {url}"):
         assert name in text
+
+
+def test_doctor_looks_for_the_weights_of_every_modality(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variant in get_card("satmaepp")[0].variants.values():
+        path = tmp_path / variant.weights.repo / variant.weights.file
+        path.parent.mkdir(parents=True)
+        path.touch()
+    monkeypatch.setenv("RS_EMBED_CHECKPOINTS__ROOT", str(tmp_path))
+    _, text, _ = run("doctor", "--json")
+    (check,) = [check for check in json.loads(text)["checks"] if check["name"] == "weights of satmaepp"]
+    assert (check["level"], check["found"]) == ("warn", "large")
+    assert "s2_10b large (" in check["advice"]
 
 
 def test_doctor_fails_where_the_service_does_not_answer(run) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from serve_app.deployments.crew import Crew
 
@@ -26,30 +25,48 @@ def _run(crew: Crew, job: object, count: int) -> int:
     return under_way[1]
 
 
-def _compute() -> None:
-    sum(range(20_000))
+class _Time(threading.local):
+    """What each thread has spent: its jobs say so, no clock does."""
 
+    wall_s = cpu_s = 0.0
 
-def _wait() -> None:
-    time.sleep(0.02)
+    def compute(self) -> None:
+        self.wall_s += 0.01
+        self.cpu_s += 0.01
+
+    def wait(self) -> None:
+        self.wall_s += 0.02
+        self.cpu_s += 0.0002
+
+    def crew(self, most: int) -> Crew:
+        return Crew(most, wall=lambda: self.wall_s, cpu=lambda: self.cpu_s)
 
 
 def test_jobs_that_wait_get_all_the_threads() -> None:
-    crew = Crew(8)
-    assert _run(crew, _wait, 60) == 8
+    spent, all_at_work = _Time(), threading.Barrier(8)
+    crew = spent.crew(8)
+
+    def wait() -> None:
+        all_at_work.wait(30)
+        spent.wait()
+
+    assert _run(crew, wait, 64) == 8
     assert crew.wanted == 8
 
 
-def test_jobs_that_compute_need_few_threads() -> None:
-    crew = Crew(64)
-    _run(crew, _compute, 200)
-    assert crew.wanted < 32
+def test_jobs_that_compute_need_one_thread() -> None:
+    spent = _Time()
+    crew = spent.crew(64)
+    _run(crew, spent.compute, 200)
+    assert crew.wanted == 1
 
 
 def test_the_crew_grows_again_when_jobs_wait() -> None:
-    crew = Crew(8)
-    _run(crew, _compute, 50)
-    _run(crew, _wait, 60)
+    spent = _Time()
+    crew = spent.crew(8)
+    _run(crew, spent.compute, 50)
+    assert crew.wanted == 1
+    _run(crew, spent.wait, 60)
     assert crew.wanted == 8
 
 

@@ -85,15 +85,17 @@ def test_the_rate_is_bounded() -> None:
 
 
 def test_a_complaint_halves_the_limit_once_for_one_crowd_and_time_gives_it_back() -> None:
-    allowance = Allowance(16, interval_s=0.05)
+    clock = [100.0]
+    allowance = Allowance(16, interval_s=2.0, now=lambda: clock[0])
     allowance.cut()
+    clock[0] += 1.9
     allowance.cut()
     assert allowance.limit == 8
-    time.sleep(0.06)
+    clock[0] += 0.1
     assert allowance.limit == 9
     allowance.cut()
     assert allowance.limit == 4
-    time.sleep(1)
+    clock[0] += 100
     assert allowance.limit == 16
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rs_embed_core import BBox, FetchSpec, PointBuffer, SensorSpec, TemporalSpec
 from rs_embed_core.chip import FetchPlan, Period
-from rs_embed_core.errors import InvalidInput, InvalidRequest, RoiTooLarge, Unsupported
+from rs_embed_core.errors import InvalidInput, InvalidRequest, RoiTooLarge, UnknownOption, Unsupported
 from rs_embed_core.geo import FULL_WINDOW, Grid
 from rs_embed_core.plan import MAX_CHIP_VALUES, Plan, plan, recipe
 from rs_embed_core.registry import get_card, register_model
@@ -195,6 +195,21 @@ def test_an_alias_may_imply_a_modality():
     assert card.select(Ask("remoteclip"), rgb_only).variant == "rn50"
     with pytest.raises(Unsupported, match="stands for variant rn50"):
         card.select(Ask("remoteclip", model_config=(("variant", "vit_b_32"),)), rgb_only)
+
+
+@pytest.mark.parametrize("asked", [None, "s1", "sentinel-1"])
+@pytest.mark.parametrize("said", ["s1", "S1", "sentinel1"])
+def test_a_sensor_may_say_the_modality(asked, said):
+    sensor = SensorSpec("COPERNICUS/S1_GRD", ("VV", "VH"), modality=said)
+    assert recipe(Ask("croma", sensor=sensor, modality=asked)).selection.modality == "s1"
+
+
+def test_a_sensor_of_another_modality_is_refused():
+    sensor = SensorSpec("COPERNICUS/S1_GRD", ("VV", "VH"), modality="s1")
+    with pytest.raises(InvalidRequest, match=r"'s2'.*'s1'"):
+        recipe(Ask("croma", sensor=sensor, modality="s2"))
+    with pytest.raises(UnknownOption, match="no modality 's1'"):
+        recipe(Ask("mosaiks", sensor=sensor))
 
 
 @pytest.mark.parametrize("scale_m", [10, 20, 240])

@@ -8,6 +8,7 @@ from rs_embed_core import PointBuffer, describe_model, get_embedding, list_model
 from rs_embed_core.card import Alias
 from rs_embed_core.errors import ProviderError, UnknownModel
 from rs_embed_core.registry import generation, get_card
+from rs_embed_core.weights import HubFile
 from tests.unit.small_cards import averages_card, registered
 
 
@@ -49,6 +50,15 @@ def test_a_name_like_no_other_gets_the_list():
     with pytest.raises(UnknownModel) as caught:
         get_card("xyzzy1234")
     assert caught.value.hint == f"Known models: {', '.join(list_models())}."
+
+
+def test_a_modality_s_own_network_needs_its_weights_too():
+    card, _ = get_card("mosaiks")
+    assert describe_model("mosaiks")["needs_weights"] is False
+    own = {card.default_variant: replace(card.variants[card.default_variant], weights=HubFile("a/b", "c.pt", "1"))}
+    radar = replace(card.inputs[0], modality="s1", variants=own)
+    with registered(replace(card, inputs=(*card.inputs, radar))):
+        assert describe_model("mosaiks")["needs_weights"] is True
 
 
 def test_a_registered_card_is_used_at_once_and_the_old_one_again_after():

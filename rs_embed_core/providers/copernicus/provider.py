@@ -14,6 +14,7 @@ import numpy as np
 from rs_embed_core.chip import Chip, FetchPlan, Period
 from rs_embed_core.errors import NoImagery, ProviderError
 from rs_embed_core.geo import Grid
+from rs_embed_core.providers.base import require_grid
 from rs_embed_core.providers.calls import terms, too_late
 from rs_embed_core.providers.copernicus.cells import EmbeddingMap
 from rs_embed_core.providers.copernicus.source import REVISION, CopernicusSettings, locate
@@ -77,8 +78,8 @@ class CopernicusProvider:
 
 
 def _check_grid(grid: Grid) -> None:
-    a, b, _, d, e, _ = grid.transform
-    if grid.crs != LONLAT or (grid.height, grid.width) != (1, 1) or b or d or a <= 0 or e >= 0:
-        msg = f"copernicus cannot be read on {grid.height} x {grid.width} pixels of {grid.crs} {grid.transform}."
-        hint = f"Ask for one north-up pixel in {LONLAT} that spans the region."
+    require_grid(grid, LONLAT, "copernicus")
+    if (grid.height, grid.width) != (1, 1):
+        msg = f"copernicus cannot be read on {grid.height} x {grid.width} pixels."
+        hint = f"Ask for one pixel in {LONLAT} that spans the region."
         raise ProviderError(msg, code="unsupported_grid", hint=hint, retryable=False)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rs_embed_core.chip import FetchPlan, Period
-from rs_embed_core.errors import ProviderError
-from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
+from rs_embed_core.geo import Grid, to_lonlat
 from rs_embed_core.providers.gee.collections import Condition, bands_of, collection_of, conditions_of, family_of
 from rs_embed_core.providers.gee.decode import MISSING
 
@@ -62,22 +61,6 @@ def scene_counts(plan: FetchPlan) -> ee.List:
     conditions = conditions_of(plan)
     stages = [conditions[:count] for count in range(len(conditions) + 1)]
     return ee.List([[_scenes(plan, period, stage).size() for stage in stages] for period in plan.frames])
-
-
-def check_grid(grid: Grid) -> None:
-    """Accept the grids of ``Grid.on_lattice``.
-
-    Raises:
-        ProviderError: ``unsupported_grid``.
-    """
-    a, b, _, d, e, _ = grid.transform
-    if grid.crs != WEB_MERCATOR or b or d or a <= 0 or e >= 0:
-        raise ProviderError(
-            f"Earth Engine is not read on the grid {grid.crs} {grid.transform}.",
-            code="unsupported_grid",
-            hint=f"Use a north-up grid in {WEB_MERCATOR}.",
-            retryable=False,
-        )
 
 
 def _composite(plan: FetchPlan, period: Period) -> ee.Image:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rs_embed_core.chip import Chip, FetchPlan
+from rs_embed_core.geo import WEB_MERCATOR
+from rs_embed_core.providers.base import require_grid
 from rs_embed_core.providers.calls import Tally, Turnstile
 from rs_embed_core.providers.gate import Gate, Quota
-from rs_embed_core.providers.gee.graph import check_grid
 from rs_embed_core.providers.gee.read import Reader
 from rs_embed_core.providers.gee.session import GeeSettings, open_session
 from rs_embed_core.providers.proxies import combine, parts_of
@@ -50,7 +51,7 @@ class GeeProvider:
             ProviderTimeout: no answer within the read's deadline.
             ProviderError: ``unknown_collection``, ``unknown_band``, ``computation_too_large``, ...
         """
-        check_grid(plan.grid)
+        require_grid(plan.grid, WEB_MERCATOR, "Earth Engine")
         parts = parts_of(plan)
         session = open_session(self._settings, self._gate)
         reader = Reader(self._gate, Tally(), self._settings.workload_tag)

@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from rs_embed_core.chip import Acquisition, Chip, FetchPlan, Period
-from rs_embed_core.errors import NoImagery, ProviderError
+from rs_embed_core.errors import NoImagery
 from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
+from rs_embed_core.providers.base import require_grid
 from rs_embed_core.providers.calls import Asking, Tally, Turnstile, terms, under
 from rs_embed_core.providers.gate import Gate, Quota
 from rs_embed_core.providers.stac.catalogue import Catalogue, Region, StacApi, StaticCatalogue
@@ -120,11 +121,8 @@ def _region(grid: Grid) -> Region:
     Raises:
         ProviderError: ``unsupported_grid``.
     """
-    a, b, c, d, e, f = grid.transform
-    if grid.crs != WEB_MERCATOR or b or d or a <= 0 or e >= 0:
-        msg = f"stac imagery is not read on the grid {grid.crs} {grid.transform}."
-        hint = f"Use a north-up grid in {WEB_MERCATOR}."
-        raise ProviderError(msg, code="unsupported_grid", hint=hint, retryable=False)
+    require_grid(grid, WEB_MERCATOR, "stac")
+    a, _, c, _, e, f = grid.transform
     west, south = to_lonlat(c, f + e * grid.height)
     east, north = to_lonlat(c + a * grid.width, f)
     return max(-180.0, west), south, min(180.0, east), north

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.chip import Chip, FetchPlan
-from rs_embed_core.errors import NoImagery, ProviderError
+from rs_embed_core.errors import NoImagery
 from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
+from rs_embed_core.providers.base import require_grid
 from rs_embed_core.providers.proxies import combine, parts_of
 from rs_embed_core.providers.synthetic.climate import belt_rows, zone_at
 from rs_embed_core.providers.synthetic.fields import axes, pixel_bits
@@ -106,12 +107,8 @@ def _filled(data: NDArray[np.float32], empty: list[int], fill_value: float) -> N
 
 def _windows(grid: Grid) -> Iterator[tuple[slice, Window]]:
     """The grid in blocks of rows with one climate, not too large, from the north."""
-    a, b, c, d, e, f = grid.transform
-    if grid.crs != WEB_MERCATOR or b or d or a <= 0 or e >= 0:
-        msg = f"synthetic imagery cannot be drawn on the grid {grid.crs} {grid.transform}."
-        raise ProviderError(
-            msg, code="unsupported_grid", hint=f"Use a north-up grid in {WEB_MERCATOR}.", retryable=False
-        )
+    require_grid(grid, WEB_MERCATOR, "synthetic imagery")
+    a, _, c, _, e, f = grid.transform
     column, row = round(c / a), round(f / e)
     columns, rows = axes((column, row), (grid.width, grid.height), scale_m=(a, -e))
     row_numbers, column_numbers = np.arange(row, row + grid.height), np.arange(column, column + grid.width)

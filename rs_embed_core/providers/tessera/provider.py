@@ -11,8 +11,9 @@ import datetime as dt
 import numpy as np
 
 from rs_embed_core.chip import Acquisition, Chip, FetchPlan, Period
-from rs_embed_core.errors import NoImagery, ProviderError
+from rs_embed_core.errors import NoImagery
 from rs_embed_core.geo import WEB_MERCATOR, Grid, to_lonlat
+from rs_embed_core.providers.base import require_grid
 from rs_embed_core.providers.calls import terms, too_late
 from rs_embed_core.providers.tessera.library import Library, TesseraSettings
 from rs_embed_core.providers.tessera.mosaic import Mosaic
@@ -80,11 +81,8 @@ class TesseraProvider:
 
 def _footprint(grid: Grid) -> tuple[float, float, float, float]:
     """West, south, east and north of the grid in degrees: what is asked of the registry."""
-    a, b, west, d, e, north = grid.transform
-    if grid.crs != WEB_MERCATOR or b or d or a <= 0 or e >= 0:
-        msg = f"tessera cannot be read on the grid {grid.crs} {grid.transform}."
-        hint = f"Use a north-up grid in {WEB_MERCATOR}."
-        raise ProviderError(msg, code="unsupported_grid", hint=hint, retryable=False)
+    require_grid(grid, WEB_MERCATOR, "tessera")
+    a, _, west, _, e, north = grid.transform
     return *to_lonlat(west, north + grid.height * e), *to_lonlat(west + grid.width * a, north)
 
 
