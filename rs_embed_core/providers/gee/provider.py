@@ -8,7 +8,7 @@ from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.geo import WEB_MERCATOR
 from rs_embed_core.providers.base import require_grid
 from rs_embed_core.providers.calls import Tally, Turnstile
-from rs_embed_core.providers.gate import Gate, Quota
+from rs_embed_core.providers.gate import Gate
 from rs_embed_core.providers.gee.read import Reader
 from rs_embed_core.providers.gee.session import GeeSettings, open_session
 from rs_embed_core.providers.proxies import combine, parts_of
@@ -24,8 +24,7 @@ class GeeProvider:
 
     def __init__(self, settings: GeeSettings | None = None, gate: Turnstile | None = None) -> None:
         self._settings = settings or GeeSettings()
-        quota = Quota(at_once=self._settings.at_once, per_second=self._settings.per_second)
-        self._gate = gate or Gate(quota, name="Earth Engine")
+        self._gate = gate or Gate(self._settings.quota, name="Earth Engine")
 
     @property
     def name(self) -> str:
