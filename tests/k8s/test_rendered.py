@@ -18,7 +18,7 @@ from serve_app.kubernetes.values import Values
 from tests.k8s import crd, house_rules, operator_rules, service_rules
 from tests.k8s.manifests import K8S, KUBECTL, Doc
 from tests.k8s.serve_config import serve_config, settings_of, unknown_keys
-from tests.unit.test_k8s_render import EXAMPLES
+from tests.unit.kubernetes.values import EXAMPLES
 
 RULES = (*house_rules.RULES, *operator_rules.RULES, *service_rules.RULES)
 _KUBERNETES = "1.37.0"
