@@ -159,7 +159,7 @@ def open_registry(settings: TesseraSettings) -> Registry:
         ProviderError: ``missing_extra`` or ``registry_unreadable``.
     """
     try:
-        from geotessera import GeoTessera  # noqa: PLC0415 - the provider's SDK: an extra, and slow to import
+        from geotessera import GeoTessera  # the provider's SDK: an extra, and slow to import
     except ImportError as error:
         msg = f"the tessera provider needs the package geotessera ({error})."
         hint = "pip install rs-embed-serve[tessera]"
@@ -191,7 +191,7 @@ def _unreadable(settings: TesseraSettings, why: str) -> ProviderError:
 
 
 def _judged(error: Exception) -> Verdict:
-    from geotessera.registry import HTTPStatusError, UnwritableDestination  # noqa: PLC0415 - loaded by now
+    from geotessera.registry import HTTPStatusError, UnwritableDestination
 
     final = isinstance(error, HTTPStatusError | UnwritableDestination)
     msg = f"a tessera tile cannot be downloaded: {error}."
