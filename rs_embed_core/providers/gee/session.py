@@ -195,7 +195,7 @@ def _found() -> Any:  # noqa: ANN401 - google.auth types its credentials loosely
     return credentials
 
 
-def _from_file(path: str) -> tuple[Any, str | None]:
+def _from_file(path: str) -> tuple[Any, str | None]:  # Any: as _found
     from google.oauth2.service_account import Credentials
 
     try:

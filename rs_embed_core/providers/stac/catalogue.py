@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rs_embed_core.chip import Period
 from rs_embed_core.errors import ProviderError
@@ -165,8 +165,8 @@ def _document(href: str, left_s: float) -> Document:
     if left_s <= 0.0:
         raise too_late(f"reading the catalogue {href}")
     try:
-        text: Any = get(href, left_s) if is_remote(href) else Path(href).read_bytes()
-        return dict(json.loads(text))
+        content = get(href, left_s) if is_remote(href) else Path(href).read_bytes()
+        return dict(json.loads(content))
     except OSError as error:
         raise FileFailed(f"{href} cannot be read ({error.strerror})") from error
     except (ValueError, TypeError) as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 type Document = dict[str, Any]
-"""STAC JSON."""
+"""STAC JSON (Any: its values are of every kind)."""
 
 type Transform = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f), as ``Grid.transform``."""
