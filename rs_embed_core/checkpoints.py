@@ -97,7 +97,7 @@ class Checkpoints:
         revision = weights.revision
         if len(revision) >= _FULL_COMMIT or not _ABBREVIATED.fullmatch(revision):
             return revision
-        from huggingface_hub import HfApi, constants  # noqa: PLC0415
+        from huggingface_hub import HfApi, constants  # noqa: PLC0415 - slow to import, and rarely needed
 
         if self.offline:
             folder = Path(constants.HF_HUB_CACHE) / f"models--{weights.repo.replace('/', '--')}" / "snapshots"
@@ -151,7 +151,7 @@ def read(path: Path) -> Mapping[str, object]:
         CheckpointError: not readable, or a pickle with code in it.
     """
     from safetensors import SafetensorError  # noqa: PLC0415 - only where a file is read
-    from safetensors.torch import load_file  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415 - see above
 
     content: object
     try:

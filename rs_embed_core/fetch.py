@@ -78,7 +78,7 @@ def _backfill(chip: Chip, read: FetchPlan, window: Period, provider: Provider) -
         if not seen:
             raise
         for empty in chip.empty_frames:
-            nearest = min(seen, key=lambda i, empty=empty: (abs(i - empty), i))  # type: ignore[misc]
+            nearest = min(seen, key=lambda i, empty=empty: (abs(i - empty), i))  # type: ignore[misc]  # mypy infers no type for a default in a lambda
             data[empty], valid[empty] = chip.data[nearest], valid[nearest]
     else:
         facts = _added(chip.facts, composite)

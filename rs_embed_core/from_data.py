@@ -67,7 +67,7 @@ def get_embeddings_batch_from_data(  # noqa: PLR0913 - the signature is rs-embed
 
     card, alias = get_card(model)
     selection = card.select(Ask(model=model, model_config=config, modality=modality), alias)
-    reads: list[Read] = [lambda item=item: read(item) for item in data]  # type: ignore[misc]
+    reads: list[Read] = [lambda item=item: read(item) for item in data]  # type: ignore[misc]  # mypy infers no type for a default in a lambda
     return run(reads, selection, device)
 
 

@@ -197,7 +197,7 @@ def projection(crs: str) -> CRS:
         InvalidRequest: PROJ does not know it.
     """
     from pyproj import CRS  # noqa: PLC0415 - slow to import, and only grids need it
-    from pyproj.exceptions import CRSError  # noqa: PLC0415
+    from pyproj.exceptions import CRSError  # noqa: PLC0415 - loaded with it
 
     try:
         return CRS.from_user_input(crs)

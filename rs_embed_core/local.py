@@ -103,7 +103,7 @@ def get_embeddings_batch(  # noqa: PLR0913 - the signature is rs-embed's
         resolved = plan(EmbedRequest(ask, spatial))
         return resolved, lambda: _fetch(resolved, provider)
 
-    reads: list[Read] = [lambda spatial=spatial: read(spatial) for spatial in spatials]  # type: ignore[misc]
+    reads: list[Read] = [lambda spatial=spatial: read(spatial) for spatial in spatials]  # type: ignore[misc]  # mypy infers no type for a default in a lambda
     return run(reads, shared.selection, device)
 
 

@@ -100,7 +100,7 @@ def _serve_logs(settings: ServiceSettings) -> LoggingConfig:
     return LoggingConfig(encoding=settings.observe.log_format.upper(), log_level=settings.observe.log_level)
 
 
-def _router_resources(settings: ServiceSettings) -> dict[str, Any]:
+def _router_resources(settings: ServiceSettings) -> dict[str, Any]:  # Any: Ray's own option types differ
     resources: dict[str, Any] = {
         "num_cpus": settings.http.router_num_cpus,
         "resources": dict(settings.http.router_resources),

@@ -44,9 +44,9 @@ def serving(settings: ServiceSettings, *, num_cpus: int | None = None) -> Iterat
     """
     prepare_ray_environment(settings)
     import ray  # noqa: PLC0415 - the environment must be set first, and importing it is slow
-    from ray import serve  # noqa: PLC0415
+    from ray import serve  # noqa: PLC0415 - see above
 
-    from serve_app.app import build  # noqa: PLC0415
+    from serve_app.app import build  # noqa: PLC0415 - it imports Ray
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     temporary = Path(tempfile.mkdtemp(prefix="rse-"))  # short: socket paths below it have 107 characters at most

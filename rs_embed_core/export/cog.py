@@ -18,7 +18,7 @@ def write_cog(path: str | Path, embedding: Embedding) -> Path:
         InvalidInput: a vector, or a grid without a place.
     """
     import rasterio  # noqa: PLC0415 - GDAL is slow to load, and only this needs it
-    from rasterio.transform import Affine  # noqa: PLC0415
+    from rasterio.transform import Affine  # noqa: PLC0415 - loaded with it
 
     values = np.asarray(embedding.data, np.float32)
     crs, transform = embedding.meta.get("crs"), embedding.meta.get("transform")

@@ -94,7 +94,7 @@ def _shipped_config(model_name: str) -> Mapping[str, Any]:  # Any: JSON
     """open_clip's own configuration of that name, and only that: ``hf-hub:`` would go to the network."""
     if model_name not in open_clip.list_models():
         raise ValueError(f"open_clip ships no configuration {model_name!r}; it does ship ViT-B-32, ViT-L-14 and RN50")
-    config: Mapping[str, Any] = open_clip.get_model_config(model_name)
+    config: Mapping[str, Any] = open_clip.get_model_config(model_name)  # Any: JSON
     return config
 
 

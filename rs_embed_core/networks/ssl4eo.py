@@ -56,7 +56,7 @@ class CellsOfResNet(ResNet):
 _ARCHITECTURES: Final[Mapping[str, Callable[..., ClassTokenVit | CellsOfResNet]]] = {
     "vit_small": partial(ClassTokenVit, img_size=_IMAGE_SIZE, patch_size=16, embed_dim=384, depth=12, num_heads=6),
     "resnet50": partial(CellsOfResNet, Bottleneck, layers=(3, 4, 6, 3)),  # type: ignore[arg-type]  # timm's gap
-    "resnet18": partial(CellsOfResNet, BasicBlock, layers=(2, 2, 2, 2)),  # type: ignore[arg-type]
+    "resnet18": partial(CellsOfResNet, BasicBlock, layers=(2, 2, 2, 2)),  # type: ignore[arg-type]  # see above
 }
 
 

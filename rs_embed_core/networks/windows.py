@@ -184,7 +184,8 @@ class Remembered:
         if torch.is_grad_enabled() or any(value.is_inference() for value in parameters):
             return compute()
         # A parameter counts the writes to it; one that moves to another device stays the same object.
-        state = about, [(id(value), value._version, value.device, value.dtype) for value in parameters]  # noqa: SLF001
+        versions = [value._version for value in parameters]  # noqa: SLF001 - torch has no public name for the count
+        state = about, versions, [(id(value), value.device, value.dtype) for value in parameters]
         held = self._held  # another thread may replace it meanwhile
         if held is None or held[0] != state:
             held = self._held = state, compute()

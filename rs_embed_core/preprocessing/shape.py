@@ -60,7 +60,7 @@ class _Pass(NamedTuple):
     blocks: tuple[_Block, ...]
 
 
-def resample(  # noqa: PLR0913 -- the six are one resampler's settings; `Resampling` passes them on as one value
+def resample(  # noqa: PLR0913 - the six are one resampler's settings; `Resampling` passes them on as one value
     image: NDArray[np.float32],
     size: tuple[int, int],
     *,

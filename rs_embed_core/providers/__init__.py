@@ -9,31 +9,31 @@ from rs_embed_core.providers.base import Provider
 
 
 def _synthetic() -> Provider:
-    from rs_embed_core.providers.synthetic import SyntheticProvider  # noqa: PLC0415 - built on first use
+    from rs_embed_core.providers.synthetic import SyntheticProvider
 
     return SyntheticProvider()
 
 
 def _gee() -> Provider:
-    from rs_embed_core.providers.gee import GeeProvider, GeeSettings  # noqa: PLC0415 - see above
+    from rs_embed_core.providers.gee import GeeProvider, GeeSettings
 
     return GeeProvider(GeeSettings())
 
 
 def _stac() -> Provider:
-    from rs_embed_core.providers.stac import StacProvider, StacSettings  # noqa: PLC0415 - see above
+    from rs_embed_core.providers.stac import StacProvider, StacSettings
 
     return StacProvider(StacSettings())
 
 
 def _tessera() -> Provider:
-    from rs_embed_core.providers.tessera import TesseraProvider, TesseraSettings  # noqa: PLC0415 - see above
+    from rs_embed_core.providers.tessera import TesseraProvider, TesseraSettings
 
     return TesseraProvider(TesseraSettings())
 
 
 def _copernicus() -> Provider:
-    from rs_embed_core.providers.copernicus import CopernicusProvider, CopernicusSettings  # noqa: PLC0415 - see above
+    from rs_embed_core.providers.copernicus import CopernicusProvider, CopernicusSettings
 
     return CopernicusProvider(CopernicusSettings())
 

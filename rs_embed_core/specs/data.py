@@ -95,7 +95,7 @@ class UserData:
             InvalidRequest: its transform is not north-up.
         """
         import rasterio  # noqa: PLC0415 - GDAL is slow to load, and only this needs it
-        from rasterio.errors import RasterioError  # noqa: PLC0415
+        from rasterio.errors import RasterioError  # noqa: PLC0415 - likewise
 
         try:
             with rasterio.open(path) as file:

@@ -88,13 +88,13 @@ def spatials_of(args: argparse.Namespace) -> list[Spatial]:
     Raises:
         InvalidRequest: a place that is none, or a file that cannot be read.
     """
-    from rs_embed_core.specs.spatial import BBox, PointBuffer  # noqa: PLC0415 - --help needs none of it
+    from rs_embed_core.specs.spatial import BBox, PointBuffer
 
     if args.bbox is not None:
         return [BBox(*args.bbox)]
     if args.point is not None:
         return [PointBuffer(*args.point)]
-    from serve_app.commands.rois import read_rois  # noqa: PLC0415 - only where there is a file
+    from serve_app.commands.rois import read_rois
 
     return read_rois(args.rois)
 
@@ -105,7 +105,7 @@ def asking_of(args: argparse.Namespace, output: OutputSpec) -> Asking:
     Raises:
         InvalidRequest: what a spec refuses.
     """
-    from rs_embed_core.specs.sensor import FetchSpec  # noqa: PLC0415 - --help needs none of it
+    from rs_embed_core.specs.sensor import FetchSpec
 
     config = dict(_option(text) for text in args.set)
     if args.variant is not None:
@@ -122,8 +122,8 @@ def asking_of(args: argparse.Namespace, output: OutputSpec) -> Asking:
 
 
 def _temporal(args: argparse.Namespace) -> TemporalSpec | None:
-    from rs_embed_core.errors import InvalidRequest  # noqa: PLC0415 - --help needs none of it
-    from rs_embed_core.specs.temporal import TemporalSpec  # noqa: PLC0415
+    from rs_embed_core.errors import InvalidRequest
+    from rs_embed_core.specs.temporal import TemporalSpec
 
     ranged = args.start is not None or args.end is not None
     if args.year is not None and ranged:
@@ -135,7 +135,7 @@ def _temporal(args: argparse.Namespace) -> TemporalSpec | None:
 
 def _option(text: str) -> tuple[str, OptionValue]:
     """``key=value`` with the value as a boolean, a number or text."""
-    from rs_embed_core.errors import InvalidRequest  # noqa: PLC0415 - --help needs none of it
+    from rs_embed_core.errors import InvalidRequest
 
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -156,7 +156,7 @@ def answers(args: argparse.Namespace, spatials: Sequence[Spatial], asking: Askin
     if args.local:
         yield _local(args.model, spatials, asking)
         return
-    from serve_app.client import EmbeddingClient  # noqa: PLC0415 - --help needs no HTTP
+    from serve_app.client import EmbeddingClient
 
     with EmbeddingClient(args.url) as client:
         yield client.stream_embeddings(args.model, spatials=spatials, **asking)
@@ -164,9 +164,9 @@ def answers(args: argparse.Namespace, spatials: Sequence[Spatial], asking: Askin
 
 def _local(model: str, spatials: Sequence[Spatial], asking: Asking) -> Iterator[StreamItem]:
     """Yield results of this process; it stops at the first ROI that fails."""
-    from rs_embed_core import configure, get_embeddings_batch, register_provider  # noqa: PLC0415 - torch: only here
-    from serve_app.client import StreamItem  # noqa: PLC0415 - --help needs no HTTP
-    from serve_app.providers import set_up  # noqa: PLC0415
+    from rs_embed_core import configure, get_embeddings_batch, register_provider
+    from serve_app.client import StreamItem
+    from serve_app.providers import set_up
 
     settings = read_settings()
     for provider, _ in set_up(settings.providers):

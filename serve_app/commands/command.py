@@ -52,7 +52,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def dumps(value: object) -> str:
     """JSON for ``--json``; null where a number is none."""
-    from pydantic_core import to_json  # noqa: PLC0415 - --help needs none
+    from pydantic_core import to_json
 
     return to_json(value, indent=2, inf_nan_mode="null").decode()
 

@@ -17,9 +17,9 @@ def read_settings(config: str | None = None, *, flags: Mapping[str, object] | No
     Raises:
         InvalidRequest: an unknown setting, or a value out of range.
     """
-    from pydantic import ValidationError  # noqa: PLC0415 - --help needs no pydantic
+    from pydantic import ValidationError
 
-    from serve_app.settings import load_settings  # noqa: PLC0415
+    from serve_app.settings import load_settings
 
     try:
         return load_settings(config, flags=flags)

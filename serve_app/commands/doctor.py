@@ -85,9 +85,9 @@ def _providers(settings: ServiceSettings) -> Iterator[Check]:
 
 
 def _earth_engine(section: GeeSection) -> Check:
-    from rs_embed_core.errors import RSEmbedError  # noqa: PLC0415 - --help needs none of it
-    from rs_embed_core.providers.calls import Terms, under  # noqa: PLC0415
-    from rs_embed_core.providers.gee import GeeProvider  # noqa: PLC0415
+    from rs_embed_core.errors import RSEmbedError
+    from rs_embed_core.providers.calls import Terms, under
+    from rs_embed_core.providers.gee import GeeProvider
 
     try:
         with under(Terms(time.monotonic() + _PATIENCE_S)):
@@ -138,8 +138,8 @@ def _room_for_ray() -> Iterator[Check]:
 
 
 def _service(url: str | None, settings: ServiceSettings) -> Check:
-    from rs_embed_core.errors import RSEmbedError  # noqa: PLC0415 - --help needs none of it
-    from serve_app.client import EmbeddingClient  # noqa: PLC0415
+    from rs_embed_core.errors import RSEmbedError
+    from serve_app.client import EmbeddingClient
 
     where = url or f"http://{settings.http.host}:{settings.http.port}"
     if url is None and _is_free(settings.http.host, settings.http.port):
@@ -169,7 +169,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def _device() -> Check:
-    from rs_embed_core.encoder import resolve_device  # noqa: PLC0415 - torch: only here
+    from rs_embed_core.encoder import resolve_device
 
     device = str(resolve_device("auto"))
     advice = "Large models are slow without a GPU." if device == "cpu" else ""
@@ -178,9 +178,9 @@ def _device() -> Check:
 
 def _weights(settings: ServiceSettings) -> Iterator[Check]:
     """Yield which networks of each model have their weights on this machine; precomputed products have none."""
-    from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch: only here
-    from rs_embed_core.errors import CheckpointError  # noqa: PLC0415
-    from rs_embed_core.registry import get_card, list_models  # noqa: PLC0415
+    from rs_embed_core.checkpoints import Checkpoints
+    from rs_embed_core.errors import CheckpointError
+    from rs_embed_core.registry import get_card, list_models
 
     checkpoints = Checkpoints(root=settings.checkpoints.root, offline=True)
     for card in (get_card(model)[0] for model in list_models()):

@@ -45,10 +45,10 @@ def embed(args: argparse.Namespace) -> Lines:
     Raises:
         Failed: some ROIs did.
     """
-    from rs_embed_core.specs.output import OutputSpec  # noqa: PLC0415 - --help needs none of it
+    from rs_embed_core.specs.output import OutputSpec
 
     if args.out:
-        from serve_app.commands.files import check_format  # noqa: PLC0415 - before anything is computed
+        from serve_app.commands.files import check_format  # before anything is computed
 
         check_format(args.out, args.output)
     output = OutputSpec.pooled(args.pooling) if args.output == "pooled" else OutputSpec.grid()
@@ -69,7 +69,7 @@ def embed(args: argparse.Namespace) -> Lines:
 
 
 def _write(out: str, good: Sequence[tuple[int, Embedding]], spatials: Sequence[Spatial]) -> None:
-    from serve_app.commands.files import write  # noqa: PLC0415 - only where there is a file
+    from serve_app.commands.files import write
 
     indices = [index for index, _ in good]
     write(Path(out), [embedding for _, embedding in good], [spatials[i] for i in indices], indices)
@@ -77,10 +77,10 @@ def _write(out: str, good: Sequence[tuple[int, Embedding]], spatials: Sequence[S
 
 def _json(item: StreamItem, *, with_data: bool) -> dict[str, object]:
     if item.embedding is None:
-        from serve_app.wire.problems import to_problem  # noqa: PLC0415 - only after a failure
+        from serve_app.wire.problems import to_problem
 
         return {"index": item.index, "problem": None if item.error is None else to_problem(item.error)}
-    import numpy as np  # noqa: PLC0415 - --help needs no NumPy
+    import numpy as np
 
     values = np.asarray(item.embedding.data)
     facts: dict[str, object] = {"index": item.index, "shape": list(values.shape)}
@@ -102,7 +102,7 @@ def _lines(found: Sequence[StreamItem], out: str | None) -> Lines:
 
 
 def _shown(embedding: Embedding) -> str:
-    import numpy as np  # noqa: PLC0415 - --help needs no NumPy
+    import numpy as np
 
     values = np.asarray(embedding.data)
     first = " ".join(f"{value:.5g}" for value in values.ravel()[:_SHOWN])

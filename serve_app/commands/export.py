@@ -59,9 +59,9 @@ def export(args: argparse.Namespace) -> Lines:
     Raises:
         Failed: more ROIs did than are allowed to.
     """
-    from serve_app.commands.rois import scan_rois  # noqa: PLC0415 - --help needs none of it
-    from serve_app.export.ledger import FAILURES  # noqa: PLC0415
-    from serve_app.export.planned import Export  # noqa: PLC0415
+    from serve_app.commands.rois import scan_rois
+    from serve_app.export.ledger import FAILURES
+    from serve_app.export.planned import Export
 
     job = job_of(args)
     settings = read_settings(args.config, flags=job.settings)
@@ -90,7 +90,7 @@ def job_of(args: argparse.Namespace) -> ExportJob:
     Raises:
         InvalidRequest: a mistake in either.
     """
-    from serve_app.export.job import read_job  # noqa: PLC0415 - --help needs no pydantic
+    from serve_app.export.job import read_job
 
     given = {"rois": args.rois, "out": args.out, "part_rois": args.part_rois, "service": args.service}
     flags: dict[str, object] = {name: value for name, value in given.items() if value is not None}
@@ -111,10 +111,10 @@ def _model(text: str) -> dict[str, object]:
 
 def _run(planned: Export, *, quiet: bool) -> Lines:
     """Yield how far it is."""
-    from serve_app.export.cluster import connected, shortages  # noqa: PLC0415 - --help needs none of it
+    from serve_app.export.cluster import connected, shortages
 
     with connected(planned.settings) if planned.work else nullcontext() as there:
-        from serve_app.export.run import run  # noqa: PLC0415 - Ray reads its environment when it is imported
+        from serve_app.export.run import run  # Ray reads its environment when it is imported
 
         if there is not None and not quiet:
             yield from (f"waiting: {lack}" for lack in shortages(planned.job, planned.settings, there))

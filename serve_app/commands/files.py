@@ -38,7 +38,7 @@ def write(path: Path, embeddings: Sequence[Embedding], spatials: Sequence[Spatia
     """
     ending = path.suffix.lower()
     if ending == ".parquet":
-        from rs_embed_core.export.geoparquet import write_geoparquet  # noqa: PLC0415 - only this format
+        from rs_embed_core.export.geoparquet import write_geoparquet
 
         write_geoparquet(path, embeddings, spatials, indices=indices)
         return
@@ -47,7 +47,7 @@ def write(path: Path, embeddings: Sequence[Embedding], spatials: Sequence[Spatia
         if len(embeddings) > 1:
             msg = f"{path} would have to hold {len(embeddings)} grids."
             raise InvalidRequest(msg, hint="Ask for one ROI at a time, or write .npy.")
-        from rs_embed_core.export.cog import write_cog  # noqa: PLC0415 - only this format
+        from rs_embed_core.export.cog import write_cog
 
         write_cog(path, embeddings[0])
         return

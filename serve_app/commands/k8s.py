@@ -40,9 +40,9 @@ def k8s(args: argparse.Namespace) -> Lines:
         OSError: a file cannot be read or written.
         Failed: the files are not what ``--check`` expects.
     """
-    from serve_app.kubernetes.manifests import Manifests  # noqa: PLC0415 - --help needs no NumPy
-    from serve_app.kubernetes.overlay import render  # noqa: PLC0415
-    from serve_app.kubernetes.values import read_values  # noqa: PLC0415
+    from serve_app.kubernetes.manifests import Manifests
+    from serve_app.kubernetes.overlay import render
+    from serve_app.kubernetes.values import read_values
 
     values = read_values(args.values)
     manifests = Manifests(args.manifests.resolve())
@@ -72,9 +72,9 @@ def _write(files: Mapping[Path, str]) -> None:
 
 def _summary(values: Values) -> Lines:
     """Yield what each model takes, where GPU pods go, and what is left to do by hand."""
-    from serve_app.kubernetes.checks import advice  # noqa: PLC0415 - --help needs no NumPy
-    from serve_app.kubernetes.devices import gpus_held  # noqa: PLC0415 - --help needs no NumPy
-    from serve_app.kubernetes.settings import loads  # noqa: PLC0415
+    from serve_app.kubernetes.checks import advice
+    from serve_app.kubernetes.devices import gpus_held
+    from serve_app.kubernetes.settings import loads
 
     yield from advice(values)
     if values.gpu is None:

@@ -45,13 +45,13 @@ def models(args: argparse.Namespace) -> Lines:
 
 
 def _from_registry(model: str | None) -> Sequence[dict[str, JSONValue]]:
-    from rs_embed_core.registry import describe_model, list_models  # noqa: PLC0415 - --help needs no NumPy
+    from rs_embed_core.registry import describe_model, list_models
 
     return [describe_model(name) for name in ([model] if model else list_models())]
 
 
 def _from_service(url: str, model: str | None) -> Sequence[dict[str, JSONValue]]:
-    from serve_app.client import EmbeddingClient  # noqa: PLC0415 - --help needs no HTTP
+    from serve_app.client import EmbeddingClient
 
     with EmbeddingClient(url) as client:
         return [client.describe_model(name) for name in ([model] if model else client.list_models())]

@@ -32,8 +32,8 @@ def add(commands: Subcommands) -> None:
 
 def quicklook(args: argparse.Namespace) -> Lines:
     """Yield what was drawn."""
-    from rs_embed_core.quicklook import pca_rgb, save_png  # noqa: PLC0415 - --help needs no NumPy
-    from rs_embed_core.specs.output import OutputSpec  # noqa: PLC0415
+    from rs_embed_core.quicklook import pca_rgb, save_png
+    from rs_embed_core.specs.output import OutputSpec
 
     spatials = spatials_of(args)
     asking = asking_of(args, OutputSpec.grid())
@@ -54,10 +54,10 @@ def quicklook(args: argparse.Namespace) -> Lines:
 
 def _imagery(model: str, spatial: Spatial, asking: Asking, embedding: Embedding) -> Picture | str:
     """The place in natural colour, read here from the provider that the result names; or why not."""
-    from rs_embed_core.errors import RSEmbedError  # noqa: PLC0415 - --help needs none of it
-    from rs_embed_core.providers import get_provider  # noqa: PLC0415
-    from rs_embed_core.quicklook import input_rgb  # noqa: PLC0415
-    from rs_embed_core.specs.request import Ask, EmbedRequest  # noqa: PLC0415
+    from rs_embed_core.errors import RSEmbedError
+    from rs_embed_core.providers import get_provider
+    from rs_embed_core.quicklook import input_rgb
+    from rs_embed_core.specs.request import Ask, EmbedRequest
 
     ask = Ask(model, temporal=asking["temporal"])
     try:

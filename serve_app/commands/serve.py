@@ -76,8 +76,8 @@ def _model(text: str) -> dict[str, str]:
 
 def serve(args: argparse.Namespace) -> Lines:
     """Yield when the service is up; go on until interrupted."""
-    from serve_app.router import default_ask  # noqa: PLC0415 - --help needs no settings
-    from serve_app.serving import serving  # noqa: PLC0415 - --help needs no settings
+    from serve_app.router import default_ask
+    from serve_app.serving import serving
 
     settings = settings_of(args)
     for model in settings.models:
@@ -96,7 +96,7 @@ def serve(args: argparse.Namespace) -> Lines:
 
 def _ray_address() -> str:
     """Where this service's Ray is: ``auto`` would take any Ray of the machine."""
-    import ray  # noqa: PLC0415 - started by now
+    import ray
 
     address: str = ray.get_runtime_context().gcs_address
     return address

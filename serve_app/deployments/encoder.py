@@ -62,7 +62,7 @@ class EncoderReplica:
         observe: ObserveSettings | None = None,
     ) -> None:
         from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch, only in the replica
-        from rs_embed_core.encoder import Encoder  # noqa: PLC0415
+        from rs_embed_core.encoder import Encoder  # noqa: PLC0415 - see above
 
         card, alias = get_card(ask.model)
         self._ask, self._card, self._selection = ask, card, card.select(ask, alias)

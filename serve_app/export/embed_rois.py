@@ -55,9 +55,9 @@ class EmbedRois:
         **how: object,
     ) -> None:
         from serve_app.export.encoding import Encoding  # noqa: PLC0415 - torch and Ray, only in the actor
-        from serve_app.export.job import ExportJob  # noqa: PLC0415
-        from serve_app.export.reading import Reading  # noqa: PLC0415
-        from serve_app.settings import load_settings  # noqa: PLC0415
+        from serve_app.export.job import ExportJob  # noqa: PLC0415 - see above
+        from serve_app.export.reading import Reading  # noqa: PLC0415 - see above
+        from serve_app.settings import load_settings  # noqa: PLC0415 - see above
 
         job = ExportJob.model_validate(
             {"rois": "-", "out": "-", "models": models, "workers": workers or {}, "settings": settings or {}, **how}

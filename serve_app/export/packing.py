@@ -37,6 +37,5 @@ def unpacked(table: pa.Table) -> list[Any]:
     out = []
     for head, body in zip(table["head"], table["buffers"], strict=True):
         buffers = [item.as_buffer() for item in body.values]
-        # Only what this job's own actors have packed is ever read here.
-        out.append(pickle.loads(head.as_buffer(), buffers=buffers))  # noqa: S301
+        out.append(pickle.loads(head.as_buffer(), buffers=buffers))  # noqa: S301 - only what our own actors packed
     return out

@@ -229,7 +229,7 @@ _DOCUMENT: Schema = {
     "properties": {"embeddings": {"type": "array", "items": _RESULT}, "summary": _SUMMARY},
 }
 
-EMBEDDINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
+EMBEDDINGS_RESPONSES: dict[int | str, dict[str, Any]] = {  # Any: as PROBLEM_RESPONSES
     200: {
         "description": "One object for `spatial`, a document for `spatials`.",
         "content": {

@@ -59,7 +59,7 @@ class Count(Measure):
 
     @cached_property
     def _made(self) -> metrics.Counter:
-        from ray.util.metrics import Counter  # noqa: PLC0415 - see the module
+        from ray.util.metrics import Counter
 
         return Counter(self.name, self.doc, self.labels)
 
@@ -77,7 +77,7 @@ class Level(Measure):
 
     @cached_property
     def _made(self) -> metrics.Gauge:
-        from ray.util.metrics import Gauge  # noqa: PLC0415 - see the module
+        from ray.util.metrics import Gauge
 
         return Gauge(self.name, self.doc, self.labels)
 
@@ -97,7 +97,7 @@ class Spread(Measure):
 
     @cached_property
     def _made(self) -> metrics.Histogram:
-        from ray.util.metrics import Histogram  # noqa: PLC0415 - see the module
+        from ray.util.metrics import Histogram
 
         return Histogram(self.name, self.doc, list(self.bounds), self.labels)
 

@@ -77,11 +77,11 @@ def set_up(process: str, endpoint: str | None, ratio: float) -> None:
     """
     if endpoint is None or _Process.tracer is not None:
         return
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - see the module
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
     resource = Resource({"service.name": "rs-embed", "service.instance.id": process})
     provider = TracerProvider(sampler=ParentBasedTraceIdRatio(ratio), resource=resource)
@@ -99,7 +99,7 @@ def begin_request(name: str, request_id: str, traceparent: str | None) -> Work:
     untraced = Work(Origin(request_id))
     if _Process.tracer is None:
         return untraced
-    from opentelemetry.trace import SpanKind  # noqa: PLC0415 - see the module
+    from opentelemetry.trace import SpanKind
 
     started = _Process.tracer.start_span(name, context=_context(traceparent), kind=SpanKind.SERVER)
     if not started.is_recording():
@@ -182,13 +182,13 @@ def _context(traceparent: str | None) -> Context:
 
 
 def _nowhere() -> Context:
-    from opentelemetry.context import Context  # noqa: PLC0415 - see the module
+    from opentelemetry.context import Context
 
     return Context()
 
 
 def _propagator() -> TraceContextTextMapPropagator:
-    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - see the module
+    from opentelemetry.trace.propagation.tracecontext import (
         TraceContextTextMapPropagator,
     )
 
@@ -196,7 +196,7 @@ def _propagator() -> TraceContextTextMapPropagator:
 
 
 def _with(started: Span) -> Context:
-    from opentelemetry.trace import set_span_in_context  # noqa: PLC0415 - see the module
+    from opentelemetry.trace import set_span_in_context
 
     return set_span_in_context(started)
 
@@ -206,7 +206,7 @@ def _named(facts: Mapping[str, Fact]) -> dict[str, str | bool | int | float]:
 
 
 def _fail(started: Span, error: BaseException) -> None:
-    from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - see the module
+    from opentelemetry.trace import Status, StatusCode
 
     started.record_exception(error)
     started.set_status(Status(StatusCode.ERROR, type(error).__name__))

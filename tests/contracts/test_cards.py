@@ -2,82 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-import torch
 
 from rs_embed_core import (
-    TemporalSpec,
-    UserData,
     describe_model,
-    get_embedding_from_data,
-    list_models,
-    list_models_for_data,
 )
-from rs_embed_core.card import ModelCard
-from rs_embed_core.errors import InvalidInput, InvalidRequest, UnknownOption, Unsupported
+from rs_embed_core.errors import InvalidInput, UnknownOption, Unsupported
 from rs_embed_core.option import Option
 from rs_embed_core.plan import recipe
-from rs_embed_core.prepare import example
-from rs_embed_core.preprocessing.time import CalendarYear
 from rs_embed_core.preprocessing.values import Standardize
-from rs_embed_core.providers import provider_names
 from rs_embed_core.registry import get_card
-from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask, OptionValue, model_config_from
+from tests.contracts.cards import CARDS, every_card, every_network, named, settings_of
 
-CARDS = [get_card(model)[0] for model in list_models()]
-NETWORKS = [card for card in CARDS if card.product is None]
-every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.id)
-every_network = pytest.mark.parametrize("card", NETWORKS, ids=lambda card: card.id)
-every_product = pytest.mark.parametrize("card", [card for card in CARDS if card.product], ids=lambda card: card.id)
 _IS_TYPE = {
     "integer": lambda value: type(value) is int,
     "number": lambda value: type(value) is float,
     "string": lambda value: type(value) is str,
     "boolean": lambda value: type(value) is bool,
 }
-
-
-def _settings(card: ModelCard) -> Iterator[dict[str, OptionValue]]:
-    """The defaults, every variant, and every option by itself at each of its choices or limits."""
-    yield {}
-    yield from ({"variant": variant} for variant in card.variants)
-    for option in card.options:
-        limits = (option.minimum, option.maximum)
-        values = option.choices or [type(option.default)(limit) for limit in limits if limit is not None]
-        for value in values or ([True, False] if option.default in (True, False) else []):
-            yield {option.name: value}
-
-
-def _small(card: ModelCard) -> dict[str, OptionValue]:
-    """The smallest image from 32 pixels on, where the side is free: a long sequence tells no more than a short one."""
-    for option in card.options:
-        if option.name == "image_size" and option.minimum is not None:
-            step = int(option.multiple_of or 1)
-            return {"image_size": -(-max(32, int(option.minimum)) // step) * step}
-    return {}
-
-
-def _asks() -> Iterator[object]:
-    for card in NETWORKS:
-        for entry in card.inputs:
-            for variant in card.variants_of(entry.modality):
-                config = model_config_from({"variant": variant, **_small(card)})
-                ask = Ask(card.id, model_config=config, modality=entry.modality)
-                yield pytest.param(ask, id=f"{card.id}-{variant}-{entry.modality}")
-
-
-every_ask = pytest.mark.parametrize("ask", list(_asks()))
 
 
 @every_card
@@ -183,7 +131,7 @@ def test_an_alias_stands_for_what_it_says():
 
 @every_card
 def test_a_chain_is_a_readable_value(card):
-    for setting in _settings(card):
+    for setting in settings_of(card):
         options = card.select(Ask(card.id, model_config=model_config_from(setting))).settings
         for entry in card.inputs:
             chain = entry.chain_for(options)
@@ -213,35 +161,6 @@ def test_bands_and_statistics_belong_together(card):
                 assert all(value > 0 for value in dict(step.std).values())
 
 
-@every_product
-def test_a_product_has_a_provider_and_no_network(card):
-    assert card.network is None
-    assert card.product.provider in provider_names()
-    assert not any(variant.weights for variant in card.variants.values())
-    page = describe_model(card.id)
-    assert (page["type"], page["provider"]) == ("precomputed", card.product.provider)
-    for entry in card.inputs:
-        assert len(entry.bands) == card.variants[card.default_variant].dim
-        assert isinstance(entry.time, CalendarYear)
-
-
-@every_product
-def test_a_product_is_asked_for_whole_years(card):
-    summer = recipe(Ask(card.id, temporal=TemporalSpec.range("2021-06-01", "2022-03-01")))
-    assert summer.frames == recipe(Ask(card.id, temporal=TemporalSpec.year(2021))).frames
-    assert [notice.code for notice in summer.notices] == ["whole_year"]
-    if card.default_window is None:
-        with pytest.raises(InvalidRequest, match="needs a year"):
-            recipe(Ask(card.id))
-
-
-@every_product
-def test_a_product_takes_no_pixels_of_the_caller(card):
-    with pytest.raises(Unsupported, match="precomputed"):
-        get_embedding_from_data(card.id, UserData(np.zeros((1, 4, 4), np.float32), "C"))
-    assert card.id not in list_models_for_data(card.inputs[0].collection)
-
-
 @every_card
 def test_weights_name_a_repository_and_a_file(card):
     for variant in card.variants.values():
@@ -251,83 +170,8 @@ def test_weights_name_a_repository_and_a_file(card):
             assert variant.weights.revision
             assert variant.weights.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", variant.weights.sha256)
             if variant.weights.convert:
-                assert callable(_named(variant.weights.convert))
+                assert callable(named(variant.weights.convert))
         assert variant.batch_size >= 1
-
-
-@every_ask
-def test_an_example_warms_the_network_up(ask):
-    """The network takes exactly the arrays that are prepared, and answers in the dimension that the card says."""
-    batch = example(ask)
-    assert len(batch) == 1
-    assert all(np.isfinite(array).all() for array in batch.arrays.values())
-    card, _ = get_card(ask.model)
-    selection = recipe(ask).selection
-    shapes = {name: array.shape[1:] for name, array in batch.arrays.items()}
-    build = _named(card.network)
-    arguments = card.build_arguments(selection, shapes)
-    inspect.signature(build).bind(**arguments)
-    with torch.device("meta"):  # no memory, no arithmetic: shapes only
-        network = build(**arguments)
-    taken = inspect.signature(network.forward).parameters
-    assert set(batch.arrays) | dict(batch.params).keys() <= set(taken)
-    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    variant = card.variant(selection.variant, selection.modality)
-    assert round(millions, 1) == variant.parameters_m
-    if "depth" in arguments:  # one block says as much; it is small enough to compute
-        network = build(**arguments | {"depth": 1})
-    grid, pooled = _shapes_of(network.eval(), batch)
-    assert (pooled or grid)[1] == variant.dim
-    if selection.variant == card.default_variant:
-        shape = card.input(selection.modality).shape_for(selection.settings)
-        assert grid[2:] == (shape.image_size // shape.patch_size,) * 2
-
-
-def _shapes_of(network: torch.nn.Module, batch: Batch) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    device = next(network.parameters(), torch.empty(0)).device
-    arrays = {name: torch.from_numpy(array).to(device) for name, array in batch.arrays.items()}
-    with torch.inference_mode():
-        features = network(**arrays, **dict(batch.params))
-    return tuple(features.grid.shape), None if features.pooled_mean is None else tuple(features.pooled_mean.shape)
-
-
-@every_network
-def test_every_setting_prepares_an_example(card):
-    for setting in _settings(card):
-        batch = example(Ask(card.id, model_config=model_config_from(setting)))
-        assert all(np.isfinite(array).all() for array in batch.arrays.values()), setting
-
-
-def _named(path: str) -> object:
-    module, name = path.split(":")
-    return vars(importlib.import_module(module))[name]
-
-
-def test_cards_prepare_without_torch():
-    program = (
-        "from rs_embed_core import describe_model, list_models\n"
-        "from rs_embed_core.prepare import example\n"
-        "from rs_embed_core.specs.request import Ask\n"
-        "for model in list_models(include_aliases=True):\n"
-        "    if describe_model(model)['type'] == 'on_the_fly': example(Ask(model))\n"
-        "import sys; sys.exit(str([n for n in ('torch', 'ray', 'timm', 'open_clip') if n in sys.modules] or ''))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == ""
-
-
-def test_chains_read_the_same_in_every_process():
-    program = (
-        "from rs_embed_core import describe_model, list_models\n"
-        "print([entry['preprocessing'] for model in list_models() for entry in describe_model(model)['inputs']])"
-    )
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, check=True, env={"PYTHONHASHSEED": seed}
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(texts) == 1
 
 
 @pytest.mark.parametrize(

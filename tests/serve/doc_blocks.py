@@ -59,11 +59,3 @@ def unread(page: str) -> int:
     """Fences of a page that ``blocks_of`` does not see: none."""
     text = (PROJECT / page).read_text("utf-8")
     return text.count("```") - 2 * len(_FENCE.findall(text))
-
-
-def links_of(page: str) -> list[str]:
-    """The targets of a page's links and pictures that are files of this project, without their anchors."""
-    text = _FENCE.sub("", (PROJECT / page).read_text("utf-8"))
-    targets = re.findall(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"", text)
-    found = [target.partition("#")[0] for pair in targets for target in pair if target]
-    return [target for target in found if target and "://" not in target]

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from serve_app.serving import Serving
-from tests.serve.doc_blocks import KINDS, PAGES, PROJECT, Block, blocks_of, links_of, unread
+from tests.serve.doc_blocks import KINDS, PAGES, PROJECT, Block, blocks_of, unread
 
 _HERE = Path(__file__).parent
 _BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -111,9 +111,3 @@ def test_make_block(block: Block) -> None:
 def test_page_is_read(page: str) -> None:
     assert unread(page) == 0
     assert {block.kind for block in blocks_of(page)} <= KINDS
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links(page: str) -> None:
-    for target in links_of(page):
-        assert ((PROJECT / page).parent / target).exists(), target

@@ -1,59 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rs_embed_core.card import ModelCard, Selection
-from rs_embed_core.checkpoints import Checkpoints
-from rs_embed_core.encoder import Encoder, resolve_device
-from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory, Unsupported
+from rs_embed_core.card import ModelCard
+from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory
 from rs_embed_core.memory import free_mb
 from rs_embed_core.plan import recipe
-from rs_embed_core.prepare import example
-from rs_embed_core.registry import get_card, list_models, register_model
-from rs_embed_core.sample import Batch, View, join
+from rs_embed_core.registry import get_card, list_models
+from rs_embed_core.sample import Batch, View
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.tiling import TileLayout
 from rs_embed_core.tokens import TokenBlock, Tokens
 from tests.parity.golden import cases, load_case
 from tests.parity.published import SMALL, publish
 from tests.unit.small_cards import averages_card, crowded_card, failing_card, registered
+from tests.unit.small_encoders import QUICK, batch_of, encoder
 
 NETWORKS = [model for model in list_models() if get_card(model)[0].product is None]
-QUICK = {"galileo": (("image_size", 32), ("n_frames", 2))}
-
-
-class Small(Encoder):
-    """An encoder that tells what it was made of."""
-
-    def __init__(self, card: ModelCard, root: Path | None, **how: object) -> None:
-        checkpoints = Checkpoints(root, offline=True)
-        super().__init__(card, card.default_variant, checkpoints=checkpoints, **{"device": "cpu", **how})
-        self.card, self.root = card, root
-
-
-def encoder(card: ModelCard, root: Path | None = None, **how: object) -> Small:
-    return Small(card, root, **how)
 
 
 def quick(card: ModelCard) -> Ask:
     return Ask(card.id, model_config=QUICK.get(card.id, ()))
-
-
-def batch_of(ask: Ask, count: int, **view: object) -> tuple[Batch, Selection]:
-    """Samples that differ in their pixels."""
-    one = example(ask)
-    image = one.arrays["image"]
-    if ask.model == "mosaiks":
-        image = image[..., :64, :48]  # takes any shape
-    rng = np.random.default_rng(3)
-    images = [image * rng.uniform(0.5, 1.5, (1,) * image.ndim).astype(np.float32) for _ in range(count)]
-    batches = [replace(one, arrays={**one.arrays, "image": image}, views=(View(**view),)) for image in images]
-    return join(batches), recipe(ask).selection
 
 
 # --- every model -------------------------------------------------------------------------------------------
@@ -242,79 +213,3 @@ def test_too_small_an_image_is_the_caller_s_affair():
     batch = replace(batch, arrays={"image": batch.arrays["image"][..., :4]})
     with pytest.raises(InvalidInput, match="at least 5 px"):
         encoder(get_card("mosaiks")[0]).forward(batch, selection)
-
-
-# --- devices, precision, networks --------------------------------------------------------------------------
-
-
-def test_auto_takes_the_best_device_there_is():
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert resolve_device("auto").type == best
-    assert encoder(get_card("mosaiks")[0], device="auto").device == best
-    assert resolve_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "mps:7"])
-def test_a_device_that_is_not_here_is_refused(device):
-    with pytest.raises(Unsupported, match="auto, cpu, cuda or mps") as caught:
-        encoder(get_card("mosaiks")[0], device=device)
-    assert repr(device) in str(caught.value)
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(Unsupported, match="bfloat16") as caught:
-        encoder(get_card("mosaiks")[0], precision="float8")
-    assert "'float8'" in str(caught.value)
-
-
-def test_arrays_that_may_not_be_written_are_taken():
-    card, _ = get_card("mosaiks")
-    batch, selection = batch_of(Ask("mosaiks"), 2)
-    frozen = batch.arrays["image"].copy()
-    frozen.flags.writeable = False
-    shared = replace(batch, arrays={"image": frozen})
-    turned = replace(batch, arrays={"image": np.asfortranarray(frozen)})
-    model = encoder(card)
-    expected = model.forward(batch, selection)[0][1].data
-    for other in (shared, turned):
-        np.testing.assert_array_equal(model.forward(other, selection)[0][1].data, expected)
-
-
-def test_networks_are_kept_but_not_without_end():
-    model = encoder(get_card("mosaiks")[0])
-    pairs = [batch_of(Ask("mosaiks", model_config=(("seed", seed), ("features", 8))), 1) for seed in range(6)]
-    first = model.load(pairs[0][1], pairs[0][0])
-    for batch, selection in pairs[1:4]:
-        model.load(selection, batch)
-    assert model.load(pairs[0][1], pairs[0][0]) is first  # four are kept, and this is now the newest
-    second = model.load(pairs[1][1], pairs[1][0])
-    for batch, selection in (pairs[4], pairs[0], pairs[1]):
-        model.load(selection, batch)
-    assert model.load(pairs[0][1], pairs[0][0]) is first
-    assert model.load(pairs[1][1], pairs[1][0]) is second
-    for batch, selection in pairs[2:6]:
-        model.load(selection, batch)
-    again = model.load(pairs[0][1], pairs[0][0])
-    assert again is not first
-    assert torch.equal(again.network.weights, first.network.weights)
-
-
-def test_options_reach_the_constructor_or_the_forward():
-    card, _ = get_card("galileo")
-    selection = recipe(Ask("galileo", model_config=(("patch_size", 4), ("n_frames", 2)))).selection
-    assert card.build_arguments(selection, {}) == {"dim": 128, "depth": 4, "heads": 8}
-    assert card.params(selection) == (("patch_size", 4), ("exit_norm", True))
-    card, _ = get_card("mosaiks")
-    selection = recipe(Ask("mosaiks", model_config=(("bias", -2), ("seed", 3)))).selection
-    assert card.params(selection) == ()
-    assert card.build_arguments(selection, {"image": (7, 64, 64)}) == {
-        "in_channels": 7, "cell_px": 8, "features": 512, "kernel_size": 3, "bias": -2.0, "seed": 3,
-    }  # fmt: skip
-
-
-def test_a_card_that_replaces_another_is_used_at_once():
-    with registered(averages_card()) as card:
-        assert get_card("mosaiks")[0] is card
-        register_model(replace(card, title="again"))
-        assert get_card("mosaiks")[0].title == "again"
-    assert get_card("mosaiks")[0].title.startswith("MOSAIKS")

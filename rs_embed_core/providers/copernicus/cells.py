@@ -105,8 +105,8 @@ class EmbeddingMap:
         Raises:
             ProviderError: ``unknown_band`` or ``file_unreadable``.
         """
-        from rasterio.errors import RasterioError  # noqa: PLC0415 - the provider's SDK
-        from rasterio.windows import Window  # noqa: PLC0415
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
 
         known = {f"C{index:03d}": index + 1 for index in range(self._file.count)}
         names = wanted or tuple(known)
@@ -122,8 +122,8 @@ class EmbeddingMap:
 
 
 def _opened(path: Path) -> _Raster:
-    import rasterio  # noqa: PLC0415 - the provider's SDK
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError  # noqa: PLC0415
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     # The file's own tags count, no other files. A map without tags has a known place, so that warning says nothing;
     # the filter is changed once in a process, when the map is opened.

@@ -52,7 +52,7 @@ def _local(path: Path) -> Path:
 
 
 def _from_hub(*, offline: bool) -> Path:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - a provider's SDK, slow to import
+    from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(REPO, FILE, repo_type="dataset", revision=REVISION, local_files_only=offline))

@@ -40,9 +40,9 @@ def judge(error: Exception, about: str = "Earth Engine") -> Verdict:
     Raises:
         Exception: ``error`` itself where it is none of theirs: a mistake in a program should show.
     """
-    from ee.ee_exception import EEException  # noqa: PLC0415 - slow to import, and loaded when anything can fail
-    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-    from googleapiclient.errors import Error, HttpError  # noqa: PLC0415
+    from ee.ee_exception import EEException  # slow to import, and loaded when anything can fail
+    from google.auth.exceptions import GoogleAuthError
+    from googleapiclient.errors import Error, HttpError
 
     # The client keeps the status only in what it was handling when it raised its own exception.
     answered = next((each for each in (error, error.__context__) if isinstance(each, HttpError)), None)
@@ -136,7 +136,7 @@ def _bad_request(text: str, about: str) -> Verdict:
 
 def _no_token(error: Exception) -> Verdict:
     """Google's own library could not get or use a token."""
-    from google.auth.exceptions import (  # noqa: PLC0415
+    from google.auth.exceptions import (
         DefaultCredentialsError,
         GoogleAuthError,
         InvalidOperation,

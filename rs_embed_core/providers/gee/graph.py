@@ -25,7 +25,7 @@ def native_bands(plan: FetchPlan) -> tuple[str, ...]:
 
 def pixels(plan: FetchPlan, frames: tuple[Period, ...]) -> ee.Image:
     """One image of all frames and bands, missing pixels as ``MISSING``; band names are ``0_B4``, ``0_B3``, ..."""
-    import ee  # noqa: PLC0415 - slow to import, so on first use
+    import ee
 
     stack = ee.ImageCollection([_composite(plan, period) for period in frames]).toBands()
     # Float first, lest the value be cut to the range of an unsigned band; and last, lest it widen the type.
@@ -46,7 +46,7 @@ def pixel_grid(grid: Grid) -> dict[str, object]:
 
 def scene_list(plan: FetchPlan) -> ee.List:
     """Per frame the lists of ids, times (ms since 1970) and cloud percentages of its scenes."""
-    import ee  # noqa: PLC0415
+    import ee
 
     cloud = family_of(plan.collection).cloud
     properties = (_ID, _TIME, *((cloud,) if cloud else ()))
@@ -56,7 +56,7 @@ def scene_list(plan: FetchPlan) -> ee.List:
 
 def scene_counts(plan: FetchPlan) -> ee.List:
     """Per frame how many scenes are left after place and time, and after each further condition."""
-    import ee  # noqa: PLC0415
+    import ee
 
     conditions = conditions_of(plan)
     stages = [conditions[:count] for count in range(len(conditions) + 1)]
@@ -65,7 +65,7 @@ def scene_counts(plan: FetchPlan) -> ee.List:
 
 def _composite(plan: FetchPlan, period: Period) -> ee.Image:
     """The image of one frame, defined (all missing) also where the frame has no scene."""
-    import ee  # noqa: PLC0415
+    import ee
 
     bands = list(native_bands(plan))
     # An empty collection has no bands to reduce; this one has them all, masked, and changes no result.
@@ -80,7 +80,7 @@ def _composite(plan: FetchPlan, period: Period) -> ee.Image:
 
 
 def _scenes(plan: FetchPlan, period: Period, conditions: tuple[Condition, ...]) -> ee.ImageCollection:
-    import ee  # noqa: PLC0415
+    import ee
 
     scenes: ee.ImageCollection = ee.ImageCollection(collection_of(plan)).filterBounds(_footprint(plan.grid))
     scenes = scenes.filterDate(period.start.isoformat(), period.end.isoformat())
@@ -90,7 +90,7 @@ def _scenes(plan: FetchPlan, period: Period, conditions: tuple[Condition, ...]) 
 
 
 def _filter(condition: Condition) -> ee.Filter:
-    import ee  # noqa: PLC0415
+    import ee
 
     tests = {"lte": ee.Filter.lte, "eq": ee.Filter.eq, "contains": ee.Filter.listContains}
     made: ee.Filter = tests[condition.test](condition.name, condition.value)
@@ -99,7 +99,7 @@ def _filter(condition: Condition) -> ee.Filter:
 
 def _footprint(grid: Grid) -> ee.Geometry:
     """The grid's rectangle in degrees: sides of a Mercator grid are parallels and meridians."""
-    import ee  # noqa: PLC0415
+    import ee
 
     a, _, west, _, e, north = grid.transform
     minlon, maxlat = to_lonlat(west, north)

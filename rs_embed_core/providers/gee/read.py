@@ -92,7 +92,7 @@ class Reader:
             self._tile(plan, half, out)
 
     def _pixels(self, plan: FetchPlan, tile: Tile, out: NDArray[np.float32]) -> None:
-        import ee  # noqa: PLC0415 - slow to import, so on first use
+        import ee
 
         frames = plan.frames[slice(*tile.frames)]
         names = field_names(len(frames), graph.native_bands(plan))
@@ -111,13 +111,13 @@ class Reader:
         self._ask(plan, send)
 
     def _scenes(self, plan: FetchPlan) -> Scenes:
-        import ee  # noqa: PLC0415
+        import ee
 
         wanted = graph.scene_list(plan)
         return self._ask(plan, lambda: parse_scenes(ee.data.computeValue(wanted), len(plan.frames)))
 
     def _counts(self, plan: FetchPlan) -> list[int]:
-        import ee  # noqa: PLC0415
+        import ee
 
         wanted, stages = graph.scene_counts(plan), len(conditions_of(plan)) + 1
         return self._ask(plan, lambda: parse_counts(ee.data.computeValue(wanted), stages))

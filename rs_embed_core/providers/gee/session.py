@@ -146,8 +146,8 @@ def _start(settings: GeeSettings, gate: Turnstile) -> Session:
 
 
 def _initialise(settings: GeeSettings) -> Session:
-    import ee  # noqa: PLC0415 - slow to import, so on first use
-    from ee import deprecation  # noqa: PLC0415
+    import ee
+    from ee import deprecation
 
     credentials, project = _account(settings)
     transport = PooledTransport(connections=settings.at_once, longest_s=settings.deadline_s)
@@ -166,7 +166,7 @@ def _account(settings: GeeSettings) -> tuple[Credentials, str]:
         ProviderAuth: ``missing_credentials`` or ``missing_project``.
     """
     if settings.credentials == "anonymous":
-        from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
+        from google.auth.credentials import AnonymousCredentials
 
         credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth's
         own = None
@@ -187,9 +187,9 @@ def _account(settings: GeeSettings) -> tuple[Credentials, str]:
 
 def _found() -> Any:  # noqa: ANN401 - google.auth types its credentials loosely
     """The token that ``earthengine authenticate`` stored, else Application Default Credentials."""
-    import google.auth  # noqa: PLC0415
-    from ee import oauth  # noqa: PLC0415
-    from google.oauth2.credentials import Credentials  # noqa: PLC0415
+    import google.auth
+    from ee import oauth
+    from google.oauth2.credentials import Credentials
 
     try:
         stored = oauth.get_credentials_arguments()
@@ -201,8 +201,8 @@ def _found() -> Any:  # noqa: ANN401 - google.auth types its credentials loosely
     return credentials
 
 
-def _from_file(path: str) -> tuple[Any, str | None]:
-    from google.oauth2.service_account import Credentials  # noqa: PLC0415
+def _from_file(path: str) -> tuple[Any, str | None]:  # Any: as _found
+    from google.oauth2.service_account import Credentials
 
     try:
         credentials = Credentials.from_service_account_file(path, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # google.auth's

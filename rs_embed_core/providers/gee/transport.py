@@ -45,7 +45,7 @@ class PooledTransport:
         body: str | bytes | None = None,
         headers: Mapping[str, str] | None = None,
         redirections: int | None = None,  # noqa: ARG002 - the service sends none
-        connection_type: object = None,  # noqa: ARG002
+        connection_type: object = None,  # noqa: ARG002 - httplib2's, and ours is the pool
     ) -> tuple[httplib2.Response, bytes]:
         """The response and its whole body.
 
@@ -74,7 +74,7 @@ class PooledTransport:
         )
 
     def _answer(self, response: urllib3.BaseHTTPResponse) -> httplib2.Response:
-        import httplib2  # noqa: PLC0415 - loaded by ee, so on first use
+        import httplib2
 
         fields = {name.lower(): value for name, value in response.headers.items()}
         # The client would turn it into a Python warning at every request; here it is a fact of the chip.

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rs_embed_core.chip import Period
 from rs_embed_core.errors import ProviderError
@@ -73,9 +73,9 @@ class StacApi:
         return newest(within((self._reading.item(document, self._url) for document in documents), period))
 
     def _pages(self, cell: Region, period: Period, left_s: float) -> Iterator[Document]:
-        from pystac_client import ItemSearch  # noqa: PLC0415 - importing the providers stays light
-        from pystac_client.exceptions import APIError  # noqa: PLC0415
-        from pystac_client.stac_api_io import StacApiIO  # noqa: PLC0415
+        from pystac_client import ItemSearch
+        from pystac_client.exceptions import APIError
+        from pystac_client.stac_api_io import StacApiIO
 
         until = time.monotonic() + left_s
         client = StacApiIO(timeout=min(_PAGE_S, left_s), max_retries=None)
@@ -120,14 +120,14 @@ class StaticCatalogue:
 
     def search(self, region: Region, period: Period, cloudy_pct: int | None, asking: Asking) -> list[Item]:
         """See ``Catalogue.search``."""
-        from shapely.geometry import box  # noqa: PLC0415
+        from shapely.geometry import box
 
         tree, items = self._index.get(self._path, lambda: asking.ask(self._read))
         hits = tree.query(box(*region), predicate="intersects")
         return clear(within((items[hit] for hit in sorted(hits)), period), cloudy_pct)
 
     def _read(self, left_s: float) -> tuple[STRtree, list[Item]]:
-        from shapely import STRtree  # noqa: PLC0415
+        from shapely import STRtree
 
         documents = list(_documents(self._path, left_s))
         wanted = [it for it in documents if it[0].get("collection") in (None, self._collection)]
@@ -142,7 +142,7 @@ class StaticCatalogue:
 
 def _documents(path: str, left_s: float) -> Iterator[tuple[Document, str]]:
     """The items of a static catalogue, each with the address that its hrefs are relative to."""
-    from pystac.utils import make_absolute_href  # noqa: PLC0415
+    from pystac.utils import make_absolute_href
 
     until = time.monotonic() + left_s
     pending = [path]
@@ -165,8 +165,8 @@ def _document(href: str, left_s: float) -> Document:
     if left_s <= 0.0:
         raise too_late(f"reading the catalogue {href}")
     try:
-        text: Any = get(href, left_s) if is_remote(href) else Path(href).read_bytes()
-        return dict(json.loads(text))
+        content = get(href, left_s) if is_remote(href) else Path(href).read_bytes()
+        return dict(json.loads(content))
     except OSError as error:
         raise FileFailed(f"{href} cannot be read ({error.strerror})") from error
     except (ValueError, TypeError) as error:
@@ -174,7 +174,7 @@ def _document(href: str, left_s: float) -> Document:
 
 
 def _meeting(items: list[Item], region: Region) -> list[Item]:
-    from shapely.geometry import box  # noqa: PLC0415
+    from shapely.geometry import box
 
     area = box(*region)
     return [item for item in items if item.footprint.intersects(area)]

@@ -15,7 +15,7 @@ _CONNECT_S, _READ_S = 5.0, 30.0
 
 @cache
 def _pool() -> PoolManager:
-    from urllib3 import PoolManager  # noqa: PLC0415 - importing the providers stays light
+    from urllib3 import PoolManager
 
     return PoolManager(maxsize=8, retries=False)
 
@@ -31,7 +31,7 @@ def get(url: str, left_s: float) -> bytes:
     Raises:
         RequestFailed: no answer in time, or none with status 200.
     """
-    from urllib3 import Timeout, exceptions  # noqa: PLC0415
+    from urllib3 import Timeout, exceptions
 
     timeout = Timeout(connect=min(_CONNECT_S, left_s), read=min(_READ_S, left_s))
     try:

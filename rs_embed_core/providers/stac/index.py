@@ -99,7 +99,7 @@ class Index:
 
 @lru_cache(maxsize=256)
 def _transformer(source: str, target: str) -> Transformer:
-    from pyproj import Transformer  # noqa: PLC0415 - slow to import
+    from pyproj import Transformer
 
     return Transformer.from_crs(projection(source), projection(target), always_xy=True)
 

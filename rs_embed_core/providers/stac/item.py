@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 type Document = dict[str, Any]
-"""STAC JSON."""
+"""STAC JSON (Any: its values are of every kind)."""
 
 type Transform = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f), as ``Grid.transform``."""
@@ -108,7 +108,7 @@ class Reading:
             raise ProviderError(msg, code="bad_item", hint=hint, retryable=False) from error
 
     def _item(self, document: Document, base: str) -> Item:
-        from shapely.geometry import shape  # noqa: PLC0415 - importing the providers stays light
+        from shapely.geometry import shape
 
         name, properties = document["id"], document["properties"]
         baseline = properties.get(BASELINE)
@@ -151,7 +151,7 @@ def _take(name: str, time: dt.datetime, properties: Document) -> tuple[str, ...]
 
 
 def _asset(asset: Document, properties: Document, offset: int, base: str) -> Asset:
-    from pystac.utils import make_absolute_href  # noqa: PLC0415
+    from pystac.utils import make_absolute_href
 
     code = _said("proj:code", asset, properties)
     epsg = _said("proj:epsg", asset, properties)

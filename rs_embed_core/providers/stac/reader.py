@@ -78,8 +78,8 @@ class Reader:
             raise
 
     def _opened(self, file: _File, grid: Grid, asking: Asking, left_s: float) -> NDArray[np.integer[Any]] | None:
-        import rasterio  # noqa: PLC0415 - importing the providers stays light
-        from rasterio.errors import RasterioError  # noqa: PLC0415
+        import rasterio
+        from rasterio.errors import RasterioError
 
         request_s = min(_REQUEST_S, left_s / _REQUESTS)
         times = {
@@ -103,7 +103,7 @@ class Reader:
         return self._index.overview(grid, crs, abs(a), dataset.overviews(1))
 
     def _taken(self, dataset: DatasetReader, grid: Grid, asking: Asking) -> NDArray[np.integer[Any]] | None:
-        from rasterio.windows import Window  # noqa: PLC0415
+        from rasterio.windows import Window
 
         pixels: Pixels = self._index.pixels(grid, _crs_of(dataset), _transform_of(dataset), dataset.shape)
         if not pixels.touched:

@@ -159,7 +159,7 @@ def open_registry(settings: TesseraSettings) -> Registry:
         ProviderError: ``missing_extra`` or ``registry_unreadable``.
     """
     try:
-        from geotessera import GeoTessera  # noqa: PLC0415 - the provider's SDK: an extra, and slow to import
+        from geotessera import GeoTessera
     except ImportError as error:
         msg = f"the tessera provider needs the package geotessera ({error})."
         hint = "pip install rs-embed-serve[tessera]"
@@ -196,8 +196,8 @@ def _judged(error: Exception) -> Verdict:
     Raises:
         Exception: ``error`` itself where no download fails like this: a mistake in a program should show.
     """
-    from geotessera.registry import HTTPStatusError, UnwritableDestination  # noqa: PLC0415 - loaded by now
-    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - the transport's
+    from geotessera.registry import HTTPStatusError, UnwritableDestination
+    from urllib3.exceptions import HTTPError
 
     if not isinstance(error, OSError | HTTPError):
         raise error

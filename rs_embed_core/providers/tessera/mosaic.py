@@ -109,6 +109,6 @@ class Mosaic:
 
 @lru_cache(maxsize=128)  # there are 120 UTM zones
 def _from_mercator(crs: str) -> Transformer:
-    from pyproj import Transformer  # noqa: PLC0415 - slow to import
+    from pyproj import Transformer
 
     return Transformer.from_crs(WEB_MERCATOR, projection(crs), always_xy=True)

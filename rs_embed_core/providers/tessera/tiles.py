@@ -54,8 +54,8 @@ class TileFrame:
         Raises:
             ProviderError: ``bad_tile``.
         """
-        import rasterio  # noqa: PLC0415 - the provider's SDK
-        from rasterio.errors import RasterioError  # noqa: PLC0415
+        import rasterio
+        from rasterio.errors import RasterioError
 
         try:
             with rasterio.open(mask) as file:

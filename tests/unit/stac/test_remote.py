@@ -20,8 +20,8 @@ from rs_embed_core.providers.stac import StacProvider, StacSettings
 from rs_embed_core.providers.stac.faults import FileFailed, RequestFailed, judge
 from rs_embed_core.providers.stac.http import get
 from rs_embed_core.providers.stac.signing import Signer
-from tests.unit.stac_catalogue import around, write
-from tests.unit.stac_server import StacServer, serving
+from tests.unit.stac.server import StacServer, serving
+from tests.unit.stac.written import around, write
 
 S2 = "COPERNICUS/S2_SR_HARMONIZED"
 JUNE = Period(dt.date(2022, 6, 1), dt.date(2022, 7, 1))

@@ -22,7 +22,7 @@ from rs_embed_core.providers.stac.index import Index
 from rs_embed_core.providers.stac.item import Asset
 from rs_embed_core.providers.stac.kept import Kept
 from rs_embed_core.providers.stac.reader import Reader
-from tests.unit.stac_catalogue import around, write_tif
+from tests.unit.stac.written import around, write_tif
 
 
 def lattice(column: int, row: int, height: int, width: int, scale_m: float) -> Grid:

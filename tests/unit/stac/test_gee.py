@@ -16,7 +16,7 @@ from tests.emulator.scenes import StoredScene
 from tests.emulator.small import S2, small
 from tests.unit.gee.emulated import provider as gee
 from tests.unit.gee.plans import FOUR, SUMMER, WHOLE_YEAR, around
-from tests.unit.stac_catalogue import write_tif
+from tests.unit.stac.written import write_tif
 
 BANDS = {"B4": "B04", "B11": "B11", "B1": "B01"}
 
