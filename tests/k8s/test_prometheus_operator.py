@@ -43,7 +43,7 @@ def test_production_has_both_kinds() -> None:
         ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "relabelings", 0, "sourceLabel"), "a"),
         ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), 15),
         ("PodMonitor", ("spec", "selector"), "workers"),
-        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "anotations"), {}),
+        ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "annotation"), {}),
         ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "labels", "severity"), ["critical"]),
         ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "expr"), None),
     ],

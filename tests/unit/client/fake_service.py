@@ -23,6 +23,8 @@ from serve_app.wire.problems import status_of, to_problem
 from serve_app.wire.rows import Job, Row
 from serve_app.wire.schemas import Limits, decode
 
+_LIMITS = Limits(max_rois=1000, max_body_mb=1)
+
 _ROWS_A_LIST = 8
 
 
@@ -45,7 +47,7 @@ class FakeService:
         if request.method == "GET":
             return self._get(request.url.path)
         assert request.headers["Accept"] == ARROW
-        job = decode(request.content, content_type=request.headers["Content-Type"], limits=Limits())
+        job = decode(request.content, content_type=request.headers["Content-Type"], limits=_LIMITS)
         self.jobs.append(job)
         if self.answers:
             return self.answers.pop(0)(job)
@@ -141,7 +143,7 @@ class Endless(httpx2.AsyncByteStream):
     @classmethod
     def transport(cls, closed: threading.Event) -> HttpTransport:
         def answer(request: httpx2.Request) -> httpx2.Response:
-            job = decode(request.content, content_type="application/json", limits=Limits())
+            job = decode(request.content, content_type="application/json", limits=_LIMITS)
             return httpx2.Response(200, headers={"Content-Type": ARROW}, stream=cls(job, closed))
 
         return HttpTransport("http://fake", transport=httpx2.MockTransport(answer))
