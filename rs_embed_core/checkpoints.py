@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rs_embed_core.embedding import CheckpointInfo
 from rs_embed_core.errors import CheckpointError
-from rs_embed_core.weights import HubFile
+from rs_embed_core.weights import HubFile, hub_failures
 
 _log = logging.getLogger(__name__)
 _SHOWN_KEYS = 5
@@ -75,7 +75,7 @@ class Checkpoints:
         try:
             commit = self._commit(weights)
             path = Path(hf_hub_download(weights.repo, weights.file, revision=commit, local_files_only=self.offline))
-        except Exception as error:  # the Hub's client raises its transport's errors as well as its own
+        except hub_failures() as error:
             msg = f"the weights {weights.repo}/{weights.file} (revision {weights.revision}) are not here."
             where = "checkpoints.root" if self.root is None else str(self.root)
             hint = (

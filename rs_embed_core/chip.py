@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from rs_embed_core.errors import JSONValue
 from rs_embed_core.geo import Grid
-
-type Composite = Literal["median", "mosaic"]
+from rs_embed_core.specs.sensor import Composite
 
 
 @dataclass(frozen=True)

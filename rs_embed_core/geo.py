@@ -12,13 +12,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Self
 
 from rs_embed_core.errors import InvalidRequest
-from rs_embed_core.specs.spatial import PointBuffer, Spatial
+from rs_embed_core.specs.spatial import LONLAT, RADIUS_M, PointBuffer, Spatial
 
 if TYPE_CHECKING:
     from pyproj import CRS, Transformer
 
 WEB_MERCATOR = "EPSG:3857"
-RADIUS_M = 6378137.0
 MAX_LATITUDE = 85.05112878  # where the Mercator square ends
 _LATTICE_EPS = 1e-9
 _SQUARE_TOLERANCE = 1e-4
@@ -210,4 +209,4 @@ def projection(crs: str) -> CRS:
 def _to_degrees(crs: str) -> Transformer:
     from pyproj import Transformer  # noqa: PLC0415 - slow to import, and only the caller's own grids need it
 
-    return Transformer.from_crs(projection(crs), "EPSG:4326", always_xy=True)
+    return Transformer.from_crs(projection(crs), LONLAT, always_xy=True)

@@ -11,6 +11,7 @@ from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.side_inputs import SideInput, Wavelengths
 from rs_embed_core.preprocessing.time import CalendarYear, Frames, SingleFrame
 from rs_embed_core.specs.request import OptionValue
+from rs_embed_core.specs.sensor import Composite
 from rs_embed_core.weights import HubFile
 
 type Options = Mapping[str, OptionValue]
@@ -81,7 +82,7 @@ class Source:
     collection: str
     bands: tuple[str, ...]
     cloudy_pct: int | None = 30
-    composite: Literal["median", "mosaic"] = "median"
+    composite: Composite = "median"
     linear: bool = True
 
 
@@ -114,7 +115,7 @@ class Input:
     scale_m: float = 10
     scales_m: tuple[float, ...] = ()
     cloudy_pct: int | None = 30
-    composite: Literal["median", "mosaic"] = "median"
+    composite: Composite = "median"
     fill_value: float = 0.0
     linear: bool = True
     region: Literal["square", "rectangle", "degrees"] = "square"

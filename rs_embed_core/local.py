@@ -8,7 +8,7 @@ from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.engine import Read, default_backend, run
 from rs_embed_core.errors import InvalidRequest
-from rs_embed_core.fetch import fetch
+from rs_embed_core.fetch import fetch as fetch_chip  # the functions here have an argument of that name
 from rs_embed_core.plan import Plan, backend_of, plan, recipe
 from rs_embed_core.providers import get_provider
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
@@ -101,13 +101,10 @@ def get_embeddings_batch(  # noqa: PLR0913 - the signature is rs-embed's
 
     def read(spatial: Spatial) -> tuple[Plan, Callable[[], Chip]]:
         resolved = plan(EmbedRequest(ask, spatial))
-        return resolved, lambda: _fetch(resolved, provider)
+        return resolved, lambda: fetch_chip(resolved, provider)
 
     reads: list[Read] = [lambda spatial=spatial: read(spatial) for spatial in spatials]  # type: ignore[misc]  # mypy infers no type for a default in a lambda
     return run(reads, shared.selection, device)
-
-
-_fetch = fetch
 
 
 def check_spatials(spatials: object) -> None:

@@ -10,7 +10,7 @@ from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.degrees import CELL_DEGREES, degree_grid
 from rs_embed_core.errors import InvalidRequest, RoiTooLarge
-from rs_embed_core.geo import FULL_WINDOW, Grid, Window, bounds_of, square, to_lonlat
+from rs_embed_core.geo import FULL_WINDOW, WEB_MERCATOR, Grid, Window, bounds_of, square, to_lonlat
 from rs_embed_core.inputs import Input
 from rs_embed_core.notice import Notice
 from rs_embed_core.preprocessing.time import CalendarYear
@@ -263,4 +263,4 @@ def _also(ask: Ask, entry: Input, read: FetchPlan) -> tuple[FetchPlan, ...]:
 
 def _unit(scale_m: float) -> Grid:
     scale = float(scale_m)
-    return Grid("EPSG:3857", (scale, 0.0, 0.0, 0.0, -scale, 0.0), 1, 1)
+    return Grid(WEB_MERCATOR, (scale, 0.0, 0.0, 0.0, -scale, 0.0), 1, 1)

@@ -93,9 +93,9 @@ def _check_frames(count: int, shared: Recipe) -> None:
 
 def _series(chip: Chip, plan: Plan, shared: Recipe) -> Series:
     """The frames that the model takes."""
-    time, requested = shared.input.time, len(plan.fetch.frames)
-    if isinstance(time, Frames):
-        return series(chip, time, requested=requested, model=shared.card.id)
+    axis, requested = shared.input.time, len(plan.fetch.frames)
+    if isinstance(axis, Frames):
+        return series(chip, axis, requested=requested, model=shared.card.id)
     return single(chip, requested)
 
 

@@ -33,3 +33,15 @@ class HubFile:
     unused: tuple[str, ...] = ()
     convert: str | None = None
     url: str = ""
+
+
+def hub_failures() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises where a file is not to be had: its own errors, its downloader's and its transport's.
+
+    A mistake in a program is none of them.
+    """
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - slow to import
+
+    # The transport is httpx in some releases of the client and httpx2 in others; the client's error is one of its.
+    transport: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
+    return *transport, OSError, ValueError, RuntimeError

@@ -9,6 +9,8 @@ from typing import Literal
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
 
+Composite = Literal["median", "mosaic"]  # no `type`: schemas made of the specs would refer to it by name
+
 _COMPOSITES = ("median", "mosaic")
 _ORBITS = (None, "ASCENDING", "DESCENDING")
 _SWITCHES = ("use_float_linear", "s1_require_iw", "s1_relax_iw_on_empty")
@@ -80,7 +82,7 @@ class SensorSpec:
     scale_m: float = 10
     cloudy_pct: int | None = 30
     fill_value: float = 0.0
-    composite: Literal["median", "mosaic"] = "median"
+    composite: Composite = "median"
     modality: str | None = None
     orbit: Literal["ASCENDING", "DESCENDING"] | None = None
     use_float_linear: bool = True
@@ -123,7 +125,7 @@ class FetchSpec:
     scale_m: float | None = None
     cloudy_pct: int | None = None
     fill_value: float | None = None
-    composite: Literal["median", "mosaic"] | None = None
+    composite: Composite | None = None
 
     def __post_init__(self) -> None:
         _check_common(self)

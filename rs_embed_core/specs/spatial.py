@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from rs_embed_core.errors import InvalidRequest, JSONValue
 
 LONLAT = "EPSG:4326"
+RADIUS_M = 6378137.0  # of the sphere of EPSG:3857
 _LON_LIMIT, _LAT_LIMIT = 180.0, 90.0
-_EARTH_RADIUS_M = 6378137.0  # EPSG:3857 sphere
 _LARGEST = 1e300
-_HALF_WORLD_M = math.pi * _EARTH_RADIUS_M
+_HALF_WORLD_M = math.pi * RADIUS_M
 
 
 def _check_crs(crs: object) -> None:
@@ -99,7 +99,7 @@ class PointBuffer:
         if _number("buffer_m", self.buffer_m) <= 0:
             msg = f"buffer_m is {self.buffer_m}."
             raise InvalidRequest(msg, hint="buffer_m is half the side of the square in metres: above 0.")
-        if abs(math.radians(self.lon)) * _EARTH_RADIUS_M + self.buffer_m > _HALF_WORLD_M:
+        if abs(math.radians(self.lon)) * RADIUS_M + self.buffer_m > _HALF_WORLD_M:
             msg = f"{self.buffer_m} m around longitude {self.lon} cross the antimeridian."
             raise InvalidRequest(msg, hint="Ask for a BBox on each side of longitude 180 instead.")
 

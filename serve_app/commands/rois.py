@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError
-from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
+from rs_embed_core.specs.spatial import LONLAT, BBox, PointBuffer, Spatial
 from serve_app.export.store import located
 
 _BOX = ("minlon", "minlat", "maxlon", "maxlat")
@@ -22,7 +22,7 @@ _POINT = ("lon", "lat", "buffer_m")
 _COLUMNS = f"Give the columns {', '.join(_BOX)}, or {', '.join(_POINT)}"
 _WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # JSON that is not GeoJSON
 _UNREADABLE = (*_WRONG_SHAPE, OSError, csv.Error, pa.ArrowException, shapely.errors.ShapelyError)
-_DEGREES = ("EPSG:4326", "OGC:CRS84")
+_DEGREES = (LONLAT, "OGC:CRS84")
 
 
 def read_rois(path: str | Path) -> list[Spatial]:

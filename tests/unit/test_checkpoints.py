@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import huggingface_hub
 import pytest
 import torch
@@ -246,6 +247,35 @@ def test_a_missing_file_says_what_and_where(tmp_path, hub):
         assert f"{where}/org/model/encoder.pt" in caught.value.hint
         assert {"repo": "org/model", "file": "encoder.pt"}.items() <= caught.value.context.items()
         assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx2.ConnectError("no route"),
+        OSError("the disk is full"),
+        ValueError("no such repository id"),
+        RuntimeError("the download broke off"),
+    ],
+)
+def test_a_download_that_fails_says_so(hub, monkeypatch, error):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _failing(error))
+    with pytest.raises(CheckpointError, match="org/model") as caught:
+        Checkpoints().load(WEIGHTS, network())
+    assert type(error).__name__ in caught.value.hint
+
+
+def test_a_mistake_in_a_program_is_no_missing_file(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _failing(AttributeError("no such method")))
+    with pytest.raises(AttributeError, match="no such method"):
+        Checkpoints().load(WEIGHTS, network())
+
+
+def _failing(error: Exception) -> Callable[..., str]:
+    def download(*args: object, **more: object) -> str:
+        raise error
+
+    return download
 
 
 def test_the_cache_of_the_hub_is_used_offline(hub):

@@ -12,7 +12,6 @@ from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.geo import (
     FULL_WINDOW,
     MAX_LATITUDE,
-    RADIUS_M,
     WEB_MERCATOR,
     Bounds,
     Grid,
@@ -22,7 +21,7 @@ from rs_embed_core.geo import (
     to_lonlat,
     to_mercator,
 )
-from rs_embed_core.specs.spatial import BBox, PointBuffer
+from rs_embed_core.specs.spatial import RADIUS_M, BBox, PointBuffer
 from tests.contracts import spec_strategies as every
 
 LIMIT = math.pi * RADIUS_M

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rs_embed_core.errors import ProviderError
+from rs_embed_core.weights import hub_failures
 
 REPO = "torchgeo/copernicus_embed"  # golden/copernicus/spec.md, "File"
 FILE = "embed_map_310k.tif"
@@ -56,7 +57,7 @@ def _from_hub(*, offline: bool) -> Path:
 
     try:
         return Path(hf_hub_download(REPO, FILE, repo_type="dataset", revision=REVISION, local_files_only=offline))
-    except Exception as error:  # the Hub's client raises its transport's errors as well as its own
+    except hub_failures() as error:
         where = "in the local cache of the Hub" if offline else "to be had from the Hub"
         msg = f"the copernicus map is not {where} ({type(error).__name__})."
         raise _missing(msg, retryable=not offline) from error

@@ -11,6 +11,7 @@ from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.geo import Grid, to_lonlat
 from rs_embed_core.providers.gee.collections import Condition, bands_of, collection_of, conditions_of, family_of
 from rs_embed_core.providers.gee.decode import MISSING
+from rs_embed_core.specs.spatial import LONLAT
 
 if TYPE_CHECKING:
     import ee
@@ -104,5 +105,5 @@ def _footprint(grid: Grid) -> ee.Geometry:
     a, _, west, _, e, north = grid.transform
     minlon, maxlat = to_lonlat(west, north)
     maxlon, minlat = to_lonlat(west + a * grid.width, north + e * grid.height)
-    rectangle: ee.Geometry = ee.Geometry.Rectangle([minlon, minlat, maxlon, maxlat], "EPSG:4326", False)
+    rectangle: ee.Geometry = ee.Geometry.Rectangle([minlon, minlat, maxlon, maxlat], LONLAT, False)
     return rectangle

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.chip import Composite
+from rs_embed_core.specs.sensor import Composite
 
 MISSING = np.int32(np.iinfo(np.int32).max)
 MASKED_CLASSES = (0, 1, 3, 8, 9, 10)  # of SCL: no data, defective, shadow, cloud (2), cirrus; 11 is snow (stac.md, 4.2)
