@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from rs_embed_core.errors import RSEmbedError
-from serve_app.commands import dev, doctor, embed, export, k8s, models, quicklook, serve
+from serve_app.commands import dev, doctor, embed, export, k8s, models, quicklook, serve, weights
 from serve_app.commands.command import Failed
 
 _BAD = 2
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rs-embed {_version()}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, models, embed, export, quicklook, doctor, k8s, dev):
+    for command in (serve, models, embed, export, quicklook, weights, doctor, k8s, dev):
         command.add(commands)
     return parser
 

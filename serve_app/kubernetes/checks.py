@@ -32,7 +32,7 @@ def check(values: Values, settings: ServiceSettings, base: ServiceSettings) -> N
     if values.gpu is not None:
         check_memory(loads(values), values.gpu)
         check_count(loads(values), values.gpu)
-    if values.weights == "pvc":
+    if values.weights != "image":
         _check_weights(values, settings)
     _check_fixed(settings, base)
     _check_cache(settings)
@@ -90,15 +90,18 @@ def _check_products(settings: ServiceSettings) -> None:
 
 
 def _check_weights(values: Values, settings: ServiceSettings) -> None:
-    """Only GPU pods mount the volume of weights where there are GPUs, and only at one place."""
+    """Only GPU pods have fetched weights where there are GPUs, and only at one place."""
     if settings.checkpoints.root != Path(WEIGHTS):
-        msg = f"checkpoints.root is {settings.checkpoints.root}, and the volume of weights is at {WEIGHTS}."
+        msg = f"checkpoints.root is {settings.checkpoints.root}, and what is fetched is at {WEIGHTS}."
         raise InvalidRequest(msg, hint="Leave it out.")
     on_gpus = {load.name for load in loads(values)}
     for name, variant in _variants(settings.models):
         if values.gpu is not None and variant.weights is not None and name not in on_gpus:
-            msg = f"{name} would compute on fetch pods, which do not have the volume of weights."
+            msg = f"{name} would compute on fetch pods, which do not have the weights."
             raise InvalidRequest(msg, hint="Give it a part of a GPU (gpus: 0.2), or bake weights (weights: image).")
+        if values.weights == "cache" and variant.weights is not None and variant.weights.url:
+            msg = f"the weights of {name} are on no Hub, so pods cannot fetch them: {variant.weights.url}."
+            raise InvalidRequest(msg, hint="Put them into the image (weights: image) or on a volume (weights: pvc).")
 
 
 def _check_quota(values: Values, settings: ServiceSettings) -> None:

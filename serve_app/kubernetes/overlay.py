@@ -126,6 +126,7 @@ def _components(values: Values) -> list[str]:
         "jobs": values.export is not None,  # before those that patch what it brings
         "earth-engine-key": values.provider.credentials == "key",
         "weights-pvc": values.weights == "pvc",
+        "weights-cache": values.weights == "cache",
         "redis": bool(values.redis),
         "monitoring": values.monitoring,
         "gateway": bool(values.gateway),

@@ -129,7 +129,7 @@ class Values(_Section):
     provider: ProviderValues = Field(ProviderValues(), description="Imagery.")
     fetch: FetchValues = Field(FetchValues(), description="The fetch actors.")
     routers: int = Field(2, ge=1, description="Routers, each on a pod of its own.")
-    weights: Literal["image", "pvc"] = Field("image", description="What holds /weights.")
+    weights: Literal["image", "pvc", "cache"] = Field("image", description="What holds /weights.")
     storage_class: str | None = Field(
         None, min_length=1, description="Storage class of weights: pvc, with ReadWriteMany; empty takes the cluster's."
     )

@@ -59,6 +59,7 @@ _OUT_OF = (
     *(Way("fetch", server, frozenset({"80", "988"})) for server in _TOKENS),
     Way("fetch", _PUBLIC, _HTTPS, needed=True),
     Way("weights", _PUBLIC, _HTTPS, needed=True),
+    Way("encoders that fetch", _PUBLIC, _HTTPS, needed=True),
     Way("weights", _TOKENS[0], frozenset({"80", "988"})),  # the policy is that of the fetch pods
     Way("weights", _TOKENS[1], frozenset({"80", "988"})),
     Way("head", _WORLD, frozenset({"443", "6443"}), needed=True),
@@ -135,6 +136,8 @@ def _subjects(docs: list[Doc]) -> Iterator[tuple[str, dict[str, str]]]:
 def _roles(labels: dict[str, str]) -> set[str]:
     roles = {"any", labels.get("ray.io/node-type", ""), labels.get("ray.io/group", "")}
     roles |= {labels.get("app.kubernetes.io/name", "").removeprefix("rs-embed-").removeprefix("export-")}
+    if labels.get("rs-embed/egress") == "weights":  # the component weights-cache
+        roles.add("encoders that fetch")
     named = {"ours": "app.kubernetes.io/instance", "ray": "ray.io/is-ray-node"}
     named["gateway"] = "gateway.networking.k8s.io/gateway-name"
     return roles | {role for role, label in named.items() if label in labels}

@@ -174,8 +174,10 @@ def disk_cache(docs: list[Doc]) -> Iterator[str]:
 
 
 def weights(docs: list[Doc]) -> Iterator[str]:
-    """Where weights are a volume, whoever computes has it at checkpoints.root, read-only."""
-    if not any(doc["metadata"]["name"] == "rs-embed-weights" for doc in of_kind(docs, "PersistentVolumeClaim")):
+    """Where weights are fetched, whoever computes has them at checkpoints.root, read-only."""
+    shared = any(doc["metadata"]["name"] == "rs-embed-weights" for doc in of_kind(docs, "PersistentVolumeClaim"))
+    own = any(one["name"] == "weights" for pod in pods(docs) for one in pod.spec.get("initContainers", []))
+    if not shared and not own:
         return
     root = str(settings_of(serve_config(docs)).checkpoints.root)
     for pod in pods(docs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import runpy
@@ -20,8 +19,6 @@ import yaml
 from ray.exceptions import RpcError
 from ray.util.state.exception import ServerUnavailable
 
-from rs_embed_core.errors import CheckpointError
-from rs_embed_core.weights import HubFile
 from serve_app.export.job import read_job
 from serve_app.settings import ServiceSettings
 from tests.k8s import crd
@@ -31,7 +28,6 @@ from tests.k8s.serve_config import serve_config, settings_of
 _START = K8S / "components/jobs/start_export.py"
 _EXPORT = K8S / "overlays/production/export.yaml"
 _DRAIN = K8S / "base/scripts/drain.py"
-_WEIGHTS = K8S / "components/weights-pvc/fetch_weights.py"
 
 
 @dataclass
@@ -193,84 +189,6 @@ def test_workers_of_the_export_fit_its_pods() -> None:
     settings = ServiceSettings.model_validate(dict(job.settings))
     assert job.workers.num_cpus <= float(gpu["CPU"])
     assert settings.fetch.num_cpus * float(fetch["ee_fetch"]) + 1 <= float(fetch["CPU"])  # and the driver's
-
-
-def _fetch(config: Doc, root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    file = tmp_path / "serve.yaml"
-    file.write_text(yaml.safe_dump(config))
-    command = [sys.executable, str(_WEIGHTS), "--serve-config", str(file), "--root", str(root)]
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "no-hub"), "HOME": str(tmp_path)}
-    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
-
-
-def _serving(*models: Doc) -> Doc:
-    return {"applications": [{"args": {"models": list(models)}}]}
-
-
-def test_models_without_weights_need_none(tmp_path: Path) -> None:
-    done = _fetch(_serving({"model": "mosaiks"}), tmp_path / "weights", tmp_path)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-
-
-def test_weights_that_are_missing_or_wrong_fail_the_job(tmp_path: Path) -> None:
-    """The first is not to be had here; the second is there, and another file than its card says."""
-    root = tmp_path / "weights"
-    module = runpy.run_path(str(_WEIGHTS))
-    settings = ServiceSettings.model_validate({"models": [{"model": "dofa", "variant": "base"}]})
-    ((_, weights),) = module["wanted"](settings)
-    assert weights.sha256 is not None
-    wrong = root / weights.repo / weights.file
-    wrong.parent.mkdir(parents=True)
-    wrong.write_bytes(b"not the weights")
-    done = _fetch(_serving({"model": "prithvi"}, {"model": "dofa", "variant": "base"}), root, tmp_path)
-    assert done.returncode == 1, done.stderr
-    missing, tampered = done.stdout.splitlines()
-    assert missing.startswith("prithvi-100-tl: the weights")
-    assert tampered.startswith("dofa-base:")
-    assert hashlib.sha256(b"not the weights").hexdigest() in tampered
-
-
-@pytest.mark.parametrize(
-    ("sha256", "words"),
-    [(hashlib.sha256(b"weights").hexdigest(), "verified"), (None, "not verified")],
-)
-def test_weights_that_are_there_stay(tmp_path: Path, sha256: str | None, words: str) -> None:
-    path = tmp_path / "repo/file.pt"
-    path.parent.mkdir()
-    path.write_bytes(b"weights")
-    provide = runpy.run_path(str(_WEIGHTS))["provide"]
-    assert words in provide(HubFile("repo", "file.pt", "main", sha256), tmp_path)
-
-
-@pytest.mark.parametrize("move", [False, True])
-def test_the_hub_s_copy_is_kept_only_where_nobody_minds(move: bool, tmp_path: Path) -> None:
-    """The Hub client keeps a blob, and links to it; 36 GB of them would not fit the Job's volume."""
-    commit, digest = "c" * 40, hashlib.sha256(b"weights").hexdigest()
-    cache = tmp_path / "cache" / "models--org--repo"
-    (cache / "blobs").mkdir(parents=True)
-    (cache / "refs").mkdir()
-    (blob := cache / "blobs" / digest).write_bytes(b"weights")
-    link = cache / "snapshots" / commit / "file.pt"
-    link.parent.mkdir(parents=True)
-    link.symlink_to(blob)
-    code = (
-        "import runpy, sys, pathlib; from rs_embed_core.weights import HubFile;"
-        f"runpy.run_path({str(_WEIGHTS)!r})['provide']("
-        f"HubFile('org/repo', 'file.pt', {commit!r}, {digest!r}),"
-        f"pathlib.Path({str(tmp_path)!r}) / 'root', move={move})"
-    )
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(K8S.parent)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
-    assert (tmp_path / "root/org/repo/file.pt").read_bytes() == b"weights"
-    assert (blob.exists(), link.is_symlink()) == (not move, not move)
-
-
-def test_a_wrong_hash_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "file.pt"
-    path.write_bytes(b"weights")
-    verify = runpy.run_path(str(_WEIGHTS))["verify"]
-    with pytest.raises(CheckpointError, match="has the sha256"):
-        verify(path, HubFile("repo", "file.pt", "main", "0" * 64))
 
 
 def test_redis_takes_the_place_of_its_shell(tmp_path: Path) -> None:

@@ -28,7 +28,10 @@ _OTHERS = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: looked
 
 
 _EXPORT = {"rois": "gs://bucket/rois.parquet", "out": "gs://bucket/out", "models": ["galileo"]}
-_MORE = {"exports": {**GPUS, "export": _EXPORT}}
+_MORE = {
+    "exports": {**GPUS, "export": _EXPORT},
+    "fetched by each pod": {**GPUS, "export": _EXPORT, "weights": "cache"},
+}
 
 
 @pytest.fixture(scope="module", params=[*EXAMPLES, *_MORE])

@@ -84,7 +84,8 @@ def test_an_unknown_model_or_variant(
         ({"models": [{"model": "dofa"}, {"model": "dofa", "variant": "base"}]}, "dofa-base is listed twice"),
         ({"models": [{"model": "gse", "gpus": 1}]}, "gse is a precomputed product"),
         ({"models": [{"model": "tessera"}]}, "tessera is read through tessera, which is not set up"),
-        ({"models": [{"model": "galileo", "gpus": 0}]}, "fetch pods, which do not have the volume of weights"),
+        ({"weights": "cache", "models": [{"model": "fomo"}]}, "on no Hub, so pods cannot fetch them"),
+        ({"models": [{"model": "galileo", "gpus": 0}]}, "fetch pods, which do not have the weights"),
         ({"models": [{"model": "dofa", "gpus": 0.5, "cpus": 4}]}, "4 CPUs with 0.5 of a GPU"),
         ({"settings": {"limits": {"timeout_s": 3600}}}, "limits.timeout_s is 3600, and pods take 900 s to drain"),
         ({"models": [{"model": "mosaiks", "gpus": 0, "cpus": 8}]}, "mosaiks asks for 8 CPUs, and a pod has 6"),
@@ -93,7 +94,7 @@ def test_an_unknown_model_or_variant(
         ({"settings": {"http": {"router_resources": {"router": 2}}}}, "a router asks for 2 router"),
         ({"settings": {"fetch": {"cache": {"disk_mb": 40_000}}}}, "disk_mb is 40000, and the volume"),
         ({"settings": {"fetch": {"cache": {"disk_path": "/data/chips"}}}}, "can write below /cache alone"),
-        ({"settings": {"checkpoints": {"root": "/data"}}}, "the volume of weights is at /weights"),
+        ({"settings": {"checkpoints": {"root": "/data"}}}, "what is fetched is at /weights"),
         ({"settings": {"http": {"haproxy": False}}}, "http.haproxy is False, and pods are started for True"),
         (
             {"monitoring": False, "settings": {"observe": {"traces": {"endpoint": "http://collector:4318"}}}},
