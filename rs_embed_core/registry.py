@@ -6,6 +6,7 @@ import difflib
 import importlib
 import itertools
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 
 import rs_embed_core.models
@@ -45,18 +46,28 @@ def get_card(model: str) -> tuple[ModelCard, Alias | None]:
     Raises:
         UnknownModel: no such name; the hint has the nearest ones.
     """
-    name = model.strip().lower().replace("-", "_")
+    name = plain_name(model)
     cards = _cards()
     if name in cards:
         return cards[name], None
     names = {alias.name: (card, alias) for card in cards.values() for alias in card.aliases}
     if name in names:
         return names[name]
-    known = sorted([*cards, *names])
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known models: {', '.join(sorted(cards))}."
+    raise unknown_model(model, cards, names)
+
+
+def plain_name(model: str) -> str:
+    """A model's name as ids and aliases are written."""
+    return model.strip().lower().replace("-", "_")
+
+
+def unknown_model(model: str, ids: Iterable[str], aliases: Iterable[str]) -> UnknownModel:
+    """The error of a name that is none of these; its hint has the nearest ones."""
+    known = sorted(ids)
+    near = difflib.get_close_matches(plain_name(model), sorted([*known, *aliases]), n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known models: {', '.join(known)}."
     msg = f"there is no model {model!r}."
-    raise UnknownModel(msg, hint=hint, context={"model": model, "nearest": list(near)})
+    return UnknownModel(msg, hint=hint, context={"model": model, "nearest": list(near)})
 
 
 def list_models(*, include_aliases: bool = False) -> list[str]:

@@ -11,9 +11,11 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentResponseGenerator
 
-from rs_embed_core.errors import JSONValue, RSEmbedError, Unavailable, UnknownModel
+from rs_embed_core.errors import JSONValue, RSEmbedError, Unavailable
 from serve_app.observe.tracing import caller_headers
+from serve_app.wire.catalogue import find_model
 from serve_app.wire.codecs import Summary, rows_of, summary_of
+from serve_app.wire.problems import unexpected
 from serve_app.wire.rows import Job, Row
 from serve_app.wire.schemas import encode_job
 
@@ -59,14 +61,7 @@ class HandleTransport:
 
     async def describe(self, model: str) -> dict[str, JSONValue]:
         """See ``Transport``."""
-        name = model.strip().lower().replace("-", "_")
-        models = await self.catalogue()
-        for entry in models:
-            aliases = entry.get("aliases")
-            if name == entry.get("id") or (isinstance(aliases, list) and name in aliases):
-                return entry
-        known = ", ".join(str(entry.get("id")) for entry in models)
-        raise UnknownModel(f"there is no model {model!r}.", hint=f"Known models: {known}.")
+        return find_model(await self.catalogue(), model)
 
     async def ready(self) -> dict[str, JSONValue]:
         """See ``Transport``."""
@@ -80,13 +75,13 @@ class HandleTransport:
 
 @contextlib.contextmanager
 def _named_errors(app_name: str) -> Iterator[None]:
-    """Ray's errors as ours; an error of the router as it was raised there."""
+    """Ray's errors as ours; an error of the router as it was raised there, any other one as over HTTP."""
     try:
         yield
     except RayTaskError as error:
         if isinstance(error.cause, RSEmbedError):
             raise error.cause from None
-        raise
+        raise unexpected(error.cause) from error
     except (RayError, RayServeException) as error:
         msg = f"the application {app_name!r} is not there: {error}"
         hint = "serve status lists the applications; rs-embed serve or serve deploy starts this one."

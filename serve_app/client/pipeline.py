@@ -12,6 +12,7 @@ from rs_embed_core.errors import RSEmbedError
 from serve_app.client.calls import Call, Part, Splitting, StreamItem, embeddings_of
 from serve_app.client.progress import progress_bar
 from serve_app.client.transport import Transport
+from serve_app.wire.catalogue import aliases_of
 
 _AHEAD = 4  # lists of items a request may be ahead of its consumer
 
@@ -137,7 +138,6 @@ class Pipeline:
         names = []
         for model in await self.transport.catalogue():
             names.append(str(model.get("id")))
-            aliases = model.get("aliases")
-            if include_aliases and isinstance(aliases, list):
-                names.extend(map(str, aliases))
+            if include_aliases:
+                names.extend(aliases_of(model))
         return sorted(names)

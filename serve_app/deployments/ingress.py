@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from rs_embed_core.embedding import Embedding
-from rs_embed_core.errors import JSONValue, RSEmbedError
+from rs_embed_core.errors import InvalidRequest, JSONValue, RSEmbedError
 from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
 from serve_app.deployments.fetch_pool import RayFetchPool
@@ -91,12 +91,16 @@ class RouterReplica:
             traceparent: the caller's span, as the header of that name over HTTP.
 
         Raises:
+            InvalidRequest: several ROIs, or what ``decode_job`` refuses.
             RSEmbedError: as in ``rs_embed_core.get_embedding``.
         """
         work = tracing.begin_request("embed", uuid.uuid4().hex, traceparent)
         adopt(work.origin)
         try:
-            async with contextlib.aclosing(self.run(decode_job(request, limits=self._limits))) as lists:
+            job = decode_job(request, limits=self._limits)
+            if not job.single:
+                raise InvalidRequest("embed takes one ROI, as spatial.", hint="embed_stream takes spatials.")
+            async with contextlib.aclosing(self.run(job)) as lists:
                 rows = [row async for some in lists for row in some]
         finally:
             work.end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
@@ -11,11 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from rs_embed_core.errors import JSONValue, RSEmbedError, UnknownModel
+from rs_embed_core.errors import JSONValue, RSEmbedError
 from serve_app.http import openapi, pages
 from serve_app.http.embeddings import embed
 from serve_app.http.middleware import RequestEdge, request_id_of
 from serve_app.http.problems import plain_problem, problem_response
+from serve_app.wire.catalogue import find_model
 from serve_app.wire.problems import problem_pages
 from serve_app.wire.rows import Service
 from serve_app.wire.schemas import Limits
@@ -67,21 +67,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{model}", summary="One model", responses=openapi.PROBLEM_RESPONSES)
     async def model(model: str) -> JSONResponse:
         """One model by id or alias, with the schema of its `model_config`."""
-        return JSONResponse(_find(model, await service.catalogue()))
-
-
-def _find(model: str, catalogue: list[dict[str, JSONValue]]) -> dict[str, JSONValue]:
-    wanted = model.strip().lower().replace("-", "_")
-    names: dict[str, dict[str, JSONValue]] = {}
-    for entry in catalogue:
-        aliases = entry.get("aliases")
-        for name in [entry["id"], *(aliases if isinstance(aliases, list) else [])]:
-            names[str(name).lower().replace("-", "_")] = entry
-    if wanted in names:
-        return names[wanted]
-    near = difflib.get_close_matches(wanted, names, n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "GET /v1/models lists them."
-    raise UnknownModel(f"there is no model {model!r}.", hint=hint, context={"model": model})
+        return JSONResponse(find_model(await service.catalogue(), model))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

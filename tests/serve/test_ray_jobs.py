@@ -14,7 +14,7 @@ import ray
 from ray import serve
 
 from rs_embed_core import Embedding, get_embeddings_batch
-from rs_embed_core.errors import Unavailable, UnknownModel
+from rs_embed_core.errors import InvalidRequest, RSEmbedError, Unavailable, UnknownModel
 from serve_app.client import AsyncEmbeddingClient, EmbeddingClient
 from serve_app.serving import Serving
 from tests.serve.calls import SUMMER, assert_close, places
@@ -73,6 +73,26 @@ def test_no_such_application(service: Serving) -> None:
         EmbeddingClient.from_handle("nobody")
 
 
+class _Faulty:
+    """A router with a bug."""
+
+    async def catalogue(self) -> list[object]:
+        raise KeyError("bug")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_fault_inside_is_the_error_that_http_gives_too() -> None:
+    serve.run(
+        serve.deployment(_Faulty).options(ray_actor_options={"num_cpus": 0}).bind(), name="faulty", route_prefix=None
+    )
+    with EmbeddingClient.from_handle("faulty") as client, pytest.raises(RSEmbedError) as caught:
+        client.list_models()
+    serve.delete("faulty")
+    assert type(caught.value) is RSEmbedError
+    assert "bug" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 def test_a_program_of_its_own(service: Serving) -> None:
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     command = [sys.executable, str(_EXAMPLE), service.settings.name]
@@ -89,3 +109,9 @@ async def test_the_router_s_own_methods(service: Serving, output: str) -> None:
     first, second = await asyncio.gather(handle.embed.remote(request), handle.embed.remote(request))
     np.testing.assert_array_equal(np.asarray(first.data), np.asarray(second.data))
     assert first.meta["output_mode"] == output
+
+
+async def test_the_router_s_own_method_for_one_takes_no_list(service: Serving) -> None:
+    handle = serve.get_app_handle(service.settings.name)
+    with pytest.raises(InvalidRequest, match=r"one ROI"):
+        await handle.embed.remote({"model": "mosaiks", "spatials": [place.to_dict() for place in places(2)]})
