@@ -51,6 +51,14 @@ class ModelSettings(_Section):
     warm_up: bool = Field(True, description="Run one forward before a replica is called ready.")
     downscale_to_zero_delay_s: float = Field(900, ge=0, description="Idle time before the last replica stops.")
 
+    @model_validator(mode="after")
+    def _fewest_and_most(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas}, max_replicas {self.max_replicas}: raise max_replicas."
+            )
+        return self
+
 
 class CacheSettings(_Section):
     """Chips that are kept for whoever asks for them again; the synthetic provider's are not."""
@@ -190,7 +198,9 @@ class LimitSettings(_Section):
     window_mb: float = Field(512, gt=0, description="Imagery of one request under way at once, in megabytes.")
     timeout_s: float = Field(3600, gt=0, description="Longest time for one request, in seconds.")
     cold_start_timeout_s: float = Field(600, gt=0, description="Longest wait for a model's first replica.")
-    max_attempts: int = Field(3, ge=1, description="Times that work lost with a process is sent again.")
+    max_attempts: int = Field(
+        3, ge=1, description="Times that an ROI is sent where it is lost with processes, the first included."
+    )
 
 
 class HttpSettings(_Section):

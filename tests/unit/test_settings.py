@@ -100,6 +100,11 @@ def test_a_mistake_is_named(providers: dict[str, object], said: str) -> None:
     assert said in "".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in caught.value.errors())
 
 
+def test_a_model_has_no_more_replicas_at_least_than_at_most() -> None:
+    with pytest.raises(ValidationError, match="min_replicas is 2, max_replicas 1"):
+        load_settings(flags={"models": [{"model": "mosaiks", "min_replicas": 2}]})
+
+
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         load_settings("nowhere.yaml")
