@@ -1,4 +1,4 @@
-"""How a client reaches the service: ``Transport``, and HTTP. The Arrow stream is decoded in a thread."""
+"""How a client reaches the service: ``Transport``, and HTTP. Arrow streams are decoded in threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Buffer, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from serve_app.wire.codecs import ARROW, read_arrow
 from serve_app.wire.rows import Job, Row
 from serve_app.wire.schemas import encode_job
 
+_CONNECTIONS = 100  # at once, each with a thread while it streams; further streams wait for one
 _CONNECT_S = 10.0
 _SILENCE_S = 30.0  # on top of the deadline: the service ends a stream at its deadline by itself
 _READ_BUFFER = 1 << 16
@@ -60,7 +62,10 @@ class HttpTransport:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = base_url.rstrip("/")
-        self._http = httpx2.AsyncClient(base_url=self._url, headers=headers, transport=transport)
+        limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
+        self._http = httpx2.AsyncClient(base_url=self._url, headers=headers, transport=transport, limits=limits)
+        # The event loop's own few threads are everybody's; a stream keeps one while it waits for bytes.
+        self._decoding = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="decode")
 
     async def rows(self, job: Job) -> AsyncGenerator[list[Row]]:
         """See ``Transport``."""
@@ -73,13 +78,14 @@ class HttpTransport:
             headers={"Accept": ARROW, **caller_headers()},
             timeout=timeout,
         )
+        loop = asyncio.get_running_loop()
         with self._named_errors():
             async with asked as response:
                 await self._check(response, ARROW)
-                file = _Body(response.aiter_bytes(), asyncio.get_running_loop())
+                file = _Body(response.aiter_bytes(), loop)
                 try:
                     decoded = read_arrow(io.BufferedReader(file, _READ_BUFFER))
-                    while (rows := await asyncio.to_thread(next, decoded, None)) is not None:
+                    while (rows := await loop.run_in_executor(self._decoding, next, decoded, None)) is not None:
                         yield rows
                 finally:
                     file.stop()
@@ -101,6 +107,7 @@ class HttpTransport:
     async def aclose(self) -> None:
         """See ``Transport``."""
         await self._http.aclose()
+        self._decoding.shutdown(wait=False)
 
     async def _get(self, path: str, *, but: int | None = None) -> dict[str, JSONValue]:
         with self._named_errors():
