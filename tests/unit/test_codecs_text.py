@@ -69,6 +69,26 @@ def test_large_documents_come_in_pieces():
     assert len(json.loads(b"".join(parts))["embeddings"]) == 8
 
 
+@pytest.mark.parametrize("media_type", [JSON, NDJSON])
+@pytest.mark.parametrize("shape", [(64, 64, 64), (2, 200, 200), (2, 1, 20_000)])
+async def test_others_run_while_a_grid_is_written(media_type, shape):
+    turns, written = 0, asyncio.Event()
+
+    async def other() -> None:
+        nonlocal turns
+        while not written.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    row, job = grid_row(0, shape), job_of(1, grid=True, single=True)
+    task = asyncio.create_task(other())
+    text = b"".join([piece async for piece in encode_stream(media_type, Reply(job), feed([row]))])
+    written.set()
+    await task
+    np.testing.assert_array_equal(np.array(json.loads(text.splitlines()[0])["embedding"], np.float32), row.data)
+    assert turns >= row.data.size / 20_000  # each number is written in 3 bytes or more
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_decimals_are_short_and_exact(dtype):
     rng = np.random.default_rng(1)
