@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from pydantic_core import to_json
@@ -17,8 +17,8 @@ from serve_app.wire.rows import Row
 
 def assembled(
     info: BlockInfo, plans: Mapping[int, Plan], batches: Sequence[EncodedBatch], encoded: Encoded
-) -> list[Row]:
-    """The rows of the ROIs of a block that were read.
+) -> Iterator[Row]:
+    """Yield the row of each ROI of a block that was read.
 
     Args:
         plans: of these ROIs, by index.
@@ -26,11 +26,9 @@ def assembled(
         encoded: the answer that they were in.
     """
     outcomes = [_outcomes(batch) for batch in batches]
-    rows = []
     for entry in info.good:
         own = [outcomes[slot.batch][slot.position] for slot in entry.slots]
-        rows.append(_row(entry, plans[entry.index], own, encoded))
-    return rows
+        yield _row(entry, plans[entry.index], own, encoded)
 
 
 def _row(entry: BlockItem, plan: Plan, outcomes: Sequence[Tokens | RSEmbedError], encoded: Encoded) -> Row:

@@ -40,6 +40,7 @@ _SPAN = 64
 _BULK_FROM = 8  # ROIs: reads of smaller jobs go first
 _FLOAT_BYTES = 4
 _BACKOFF_S = 0.05
+_TURN_S = 0.005  # longest that rows are assembled without a pause
 
 
 @dataclass(eq=False)
@@ -228,21 +229,25 @@ class _Pipeline:
             except RSEmbedError as error:
                 self._fail(group, error)
             else:
-                self._rows.put_nowait(self._assembled(group, encoded))
+                self._rows.put_nowait(await self._assembled(group, encoded))
             finally:
                 self._pace.leave(sum(block.info.samples for block in group))
 
-    def _assembled(self, group: Sequence[_Block], encoded: Encoded) -> list[Row]:
-        """The rows of a group."""
-        started, ground = time.perf_counter(), 0.0
+    async def _assembled(self, group: Sequence[_Block], encoded: Encoded) -> list[Row]:
+        """The rows of a group. Others run meanwhile: stitching grids takes milliseconds each."""
+        spent, began, ground = 0.0, time.perf_counter(), 0.0
         rows: list[Row] = []
         with tracing.span("assemble", blocks=len(group)):
             for block, batches in zip(group, encoded.blocks, strict=True):
                 plans = {entry.index: self._items[entry.index].plan for entry in block.info.good}
-                rows += assembled(block.info, plans, batches, encoded)
                 ground += sum(km2(plan.fetch.grid, plan.roi) for plan in plans.values())
+                for row in assembled(block.info, plans, batches, encoded):
+                    rows.append(row)
+                    if (busy := time.perf_counter() - began) > _TURN_S:
+                        await asyncio.sleep(0)
+                        spent, began = spent + busy, time.perf_counter()
         model = self._route.selection.encoder
-        metrics.ASSEMBLE_SECONDS.add(time.perf_counter() - started, model)
+        metrics.ASSEMBLE_SECONDS.add(spent + time.perf_counter() - began, model)
         metrics.STREAM_KM2.add(ground, model)
         return rows
 

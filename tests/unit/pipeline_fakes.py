@@ -25,6 +25,7 @@ class LocalFetchers:
     size: int = 2
     delay_ms: float = 0
     block_items: int = 4
+    linger_ms: float = 5
     lose: Callable[[int], int | None] = lambda call: None
     calls: int = 0
     homes: list[int | None] = field(default_factory=list)
@@ -32,7 +33,7 @@ class LocalFetchers:
     peak: int = 0
 
     def __post_init__(self) -> None:
-        settings = FetchSettings(block_items=self.block_items, concurrency=4, linger_ms=5)
+        settings = FetchSettings(block_items=self.block_items, concurrency=4, linger_ms=self.linger_ms)
         self._fetcher = Fetcher(settings, ProviderSettings(synthetic_delay_ms=self.delay_ms))
 
     def share(self, left: int) -> int:

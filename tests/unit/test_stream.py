@@ -247,3 +247,33 @@ async def test_models_are_asked_at_once_and_all_must_be_up(states: tuple[str, ..
     async with asyncio.timeout(10):
         answer = await by.ready()
     assert answer == {"ready": ready, "models": {state: {"status": state} for state in states}}
+
+
+@dataclass
+class Noting(LocalEncoder):
+    """Notes how many turns another task has had when a group's tokens are there."""
+
+    turns: int = 0
+    then: int = 0
+
+    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+        encoded = await super().encode(payloads, selection)
+        self.then = self.turns
+        return encoded
+
+    async def other(self) -> None:
+        while True:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+
+async def test_others_run_while_rows_are_assembled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.stream._TURN_S", -1.0)  # as if every row took long
+    encoder = Noting()
+    by, job = router(LocalFetchers(block_items=8, linger_ms=30_000), encoder), Job(ASK, places(8))
+    other = asyncio.create_task(encoder.other())
+    rows = stream(job, by.route(job))
+    async with contextlib.aclosing(rows):
+        first = await anext(rows)
+    assert encoder.turns - encoder.then >= len(first) == 8
+    other.cancel()
