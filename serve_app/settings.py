@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,19 +20,11 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from rs_embed_core.providers.copernicus import CopernicusSettings
 from rs_embed_core.providers.gate import Quota
-from rs_embed_core.providers.gee import GeeSettings
-from rs_embed_core.providers.stac import StacSettings
-from rs_embed_core.providers.stac.presets import PresetName
-from rs_embed_core.providers.tessera import TesseraSettings
+from serve_app.provider_sections import CopernicusSection, GeeSection, Section, StacSection, TesseraSection
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """One model variant to serve: its encoder deployment."""
 
     model: str = Field(description="Model id or alias, as in the catalogue.")
@@ -60,7 +52,7 @@ class ModelSettings(_Section):
         return self
 
 
-class CacheSettings(_Section):
+class CacheSettings(Section):
     """Chips that are kept for whoever asks for them again; the synthetic provider's are not."""
 
     memory_mb: float = Field(256, ge=0, description="Kept by each fetch actor in the object store.")
@@ -69,7 +61,7 @@ class CacheSettings(_Section):
     no_imagery_s: float = Field(300, ge=0, description="How long it is believed that a place has no imagery.")
 
 
-class FetchSettings(_Section):
+class FetchSettings(Section):
     """The fetch actors: imagery is read and prepared there."""
 
     actors: int = Field(2, ge=1, description="Fetch actors of the application, spread over the cluster.")
@@ -85,67 +77,7 @@ class FetchSettings(_Section):
     cache: CacheSettings = Field(CacheSettings(), description="Chips that are kept.")
 
 
-class GeeSection(_Section):
-    """Google Earth Engine."""
-
-    project: str | None = Field(None, description="Google Cloud project that pays; empty takes the credentials' own.")
-    url: str | None = Field(None, description="Endpoint; empty is the standard one, high-volume Google's other.")
-    credentials: str = Field(
-        "auto", description="auto (stored user token, else Application Default Credentials), anonymous, or a key file."
-    )
-    workload_tag: str = Field("rs-embed", description="Tag under which the project's costs are listed.")
-    at_once: int = Field(32, ge=1, description="Requests under way at once, of all fetch actors together.")
-    per_second: float = Field(80, gt=0, description="Requests begun per second, of all fetch actors together.")
-
-    def plain(self) -> GeeSettings:
-        """What the provider takes."""
-        return GeeSettings(**self.model_dump())
-
-
-class StacSection(_Section):
-    """A STAC catalogue of Sentinel-2 L2A files."""
-
-    preset: PresetName = Field("earth-search", description="Whose names and radiometric offset hold.")
-    url: str | None = Field(None, description="Another STAC API that holds the same.")
-    path: str | None = Field(None, description="A static catalogue instead: collection.json, catalog.json, items.json.")
-    collection: str | None = Field(None, description="Its name for Sentinel-2 L2A; empty takes the preset's.")
-    mask_clouds: bool = Field(False, description="Leave out what the scene classification calls cloud or shadow.")
-    max_scenes: int | None = Field(None, ge=1, description="Most scenes in one frame; empty takes all.")
-    at_once: int = Field(32, ge=1, description="Files read at once, of all fetch actors together.")
-    token_url: str | None = Field(None, description="Another address that signs hrefs.")
-    timeout_s: float = Field(120, gt=0, description="Longest read where the request sets no nearer deadline.")
-
-    def plain(self) -> StacSettings:
-        """What the provider takes."""
-        return StacSettings(**self.model_dump())
-
-
-class TesseraSection(_Section):
-    """The tiles of TESSERA."""
-
-    root: Path | None = Field(None, description="Folder in geotessera's layout; empty downloads what is wanted.")
-    dataset_version: str = Field("v1.1", description="Data set; embeddings of different ones are not comparable.")
-    cache_dir: Path = Field(Path("~/.cache/rs-embed/tessera"), description="Where downloaded tiles go.")
-    offline: bool = Field(False, description="Never download.")
-
-    def plain(self) -> TesseraSettings:
-        """What the provider takes."""
-        return TesseraSettings(**self.model_dump())
-
-
-class CopernicusSection(_Section):
-    """The map of Copernicus-Embed."""
-
-    path: Path | None = Field(None, description="The GeoTIFF or its folder; empty takes it from the Hub.")
-    offline: bool = Field(False, description="Never ask the Hub.")
-    minimum_bytes: int = Field(734_003_200, ge=0, description="A smaller file is an incomplete download.")
-
-    def plain(self) -> CopernicusSettings:
-        """What the provider takes."""
-        return CopernicusSettings(**self.model_dump())
-
-
-class ProviderSettings(_Section):
+class ProviderSettings(Section):
     """Where imagery comes from. A provider that is not named here is not to be had, synthetic aside."""
 
     default: str = Field("synthetic", description="What backend auto means.")
@@ -174,22 +106,18 @@ class ProviderSettings(_Section):
     @property
     def quotas(self) -> dict[str, Quota]:
         """What the services allow, by provider."""
-        out = {}
-        if self.gee is not None:
-            out["gee"] = Quota(self.gee.at_once, self.gee.per_second)
-        if self.stac is not None:
-            out["stac"] = Quota(self.stac.at_once, float(10 * self.stac.at_once))  # object stores bound no rate
-        return out
+        bounded = {"gee": self.gee, "stac": self.stac}
+        return {name: section.plain().quota for name, section in bounded.items() if section is not None}
 
 
-class CheckpointSettings(_Section):
+class CheckpointSettings(Section):
     """Where weights come from."""
 
     root: Path | None = Field(None, description="Directory laid out <repo>/<file>; wins over the Hub.")
     offline: bool = Field(False, description="Never ask the Hugging Face Hub.")
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """What one request may take."""
 
     max_rois: int = Field(100_000, ge=1, description="Most ROIs in one request.")
@@ -203,7 +131,7 @@ class LimitSettings(_Section):
     )
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     """The HTTP side."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -218,7 +146,7 @@ class HttpSettings(_Section):
     max_queued_requests: int = Field(128, ge=-1, description="Requests waiting for a router before 429; -1: no bound.")
 
 
-class TraceSettings(_Section):
+class TraceSettings(Section):
     """OpenTelemetry traces; they need the extra ``traces``."""
 
     endpoint: str | None = Field(
@@ -227,7 +155,7 @@ class TraceSettings(_Section):
     ratio: float = Field(0.01, ge=0, le=1, description="Share of requests traced whose caller has not decided.")
 
 
-class ObserveSettings(_Section):
+class ObserveSettings(Section):
     """What the service tells about itself. Metrics are always there; they cost nothing that can be measured."""
 
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
@@ -235,7 +163,7 @@ class ObserveSettings(_Section):
     traces: TraceSettings = Field(TraceSettings(), description="OpenTelemetry traces.")
 
 
-class ServiceSettings(_Section):
+class ServiceSettings(Section):
     """Everything the service can be told."""
 
     name: str = Field("rs-embed", description="Name of the Serve application.")

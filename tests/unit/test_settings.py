@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_sections_of_a_file(config: Path) -> None:
     providers = settings.providers
     assert providers.names == ("synthetic", "gee", "stac", "copernicus")
     assert providers.cached == ("gee", "stac", "copernicus")
-    assert providers.quotas == {"gee": Quota(8, 80), "stac": Quota(4, 40)}
+    assert providers.quotas == {"gee": Quota(8, 80), "stac": Quota(4, 1000)}
     assert providers.tessera is None
     assert (settings.fetch.cache.disk_path, settings.fetch.cache.disk_mb) == (Path("/chips"), 10)
     assert (settings.fetch.cache.memory_mb, settings.fetch.cache.no_imagery_s) == (256, 300)
@@ -70,9 +71,16 @@ def test_the_environment_alone_sets_a_provider_up(monkeypatch: pytest.MonkeyPatc
 
 def test_all_that_a_section_says_is_told_to_the_provider() -> None:
     sections = {
-        "gee": {"project": "p", "url": "high-volume", "workload_tag": "maps", "at_once": 3, "per_second": 7},
+        "gee": {
+            "project": "p",
+            "url": "high-volume",
+            "workload_tag": "maps",
+            "at_once": 3,
+            "per_second": 7,
+            "deadline_s": 60,
+        },
         "stac": {"path": "/items", "mask_clouds": True, "max_scenes": 5, "at_once": 3},
-        "tessera": {"root": "/tiles", "offline": True},
+        "tessera": {"root": "/tiles", "dataset_variant": "v", "offline": True},
         "copernicus": {"path": "/maps", "minimum_bytes": 1},
     }
     providers = ProviderSettings.model_validate(sections)
@@ -81,6 +89,15 @@ def test_all_that_a_section_says_is_told_to_the_provider() -> None:
         said, told = section.model_dump(), vars(section.plain())
         assert set(changed) <= set(said)
         assert {key: told[key] for key in said} == said
+
+
+def test_a_section_has_the_library_s_settings_and_defaults() -> None:
+    providers = ProviderSettings.model_validate({"gee": {}, "stac": {}, "tessera": {}, "copernicus": {}})
+    for name in providers.cached:
+        section = vars(providers)[name]
+        plain = section.plain()
+        assert set(type(section).model_fields) == {entry.name for entry in fields(plain)}
+        assert plain == type(plain)()
 
 
 @pytest.mark.parametrize(

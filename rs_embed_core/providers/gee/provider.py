@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.providers.calls import Tally, Turnstile
-from rs_embed_core.providers.gate import Gate, Quota
+from rs_embed_core.providers.gate import Gate
 from rs_embed_core.providers.gee.graph import check_grid
 from rs_embed_core.providers.gee.read import Reader
 from rs_embed_core.providers.gee.session import GeeSettings, open_session
@@ -23,8 +23,7 @@ class GeeProvider:
 
     def __init__(self, settings: GeeSettings | None = None, gate: Turnstile | None = None) -> None:
         self._settings = settings or GeeSettings()
-        quota = Quota(at_once=self._settings.at_once, per_second=self._settings.per_second)
-        self._gate = gate or Gate(quota, name="Earth Engine")
+        self._gate = gate or Gate(self._settings.quota, name="Earth Engine")
 
     @property
     def name(self) -> str:

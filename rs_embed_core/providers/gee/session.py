@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rs_embed_core.errors import InvalidRequest, ProviderAuth, ProviderError
 from rs_embed_core.providers.calls import Asking, Tally, Turnstile, terms, too_late
+from rs_embed_core.providers.gate import Quota
 from rs_embed_core.providers.gee.errors import judge, missing_credentials
 from rs_embed_core.providers.gee.transport import PooledTransport
 
@@ -59,6 +60,11 @@ class GeeSettings:
     def endpoint(self) -> str | None:
         """The URL for the client."""
         return HIGH_VOLUME_URL if self.url == "high-volume" else self.url
+
+    @property
+    def quota(self) -> Quota:
+        """Of requests."""
+        return Quota(self.at_once, self.per_second)
 
     @property
     def account(self) -> Account:

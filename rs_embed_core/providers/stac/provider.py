@@ -28,7 +28,6 @@ from rs_embed_core.providers.stac.signing import Signer
 from rs_embed_core.providers.stac.versions import least_cloudy, within
 
 _SEARCHES = Quota(at_once=4, per_second=4.0)  # no catalogue publishes a quota: a few a second are polite
-_FILES_PER_SECOND = 1000.0  # object stores limit far above what one process asks
 
 
 class StacProvider:
@@ -47,7 +46,7 @@ class StacProvider:
         self._reader = Reader(Signer(signs_at, self._settings.collection_id) if signs_at else None)
         self._threads = ThreadPoolExecutor(self._settings.at_once, thread_name_prefix="stac")
         self._search_gate = Gate(_SEARCHES, name="the STAC catalogue")
-        self._file_gate = gate or Gate(Quota(self._settings.at_once, _FILES_PER_SECOND), name="the store of STAC files")
+        self._file_gate = gate or Gate(self._settings.quota, name="the store of STAC files")
 
     @property
     def name(self) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rs_embed_core.errors import ProviderError
+from rs_embed_core.providers.gate import Quota
 from rs_embed_core.providers.stac.presets import FLAGGED, PRESETS, Preset, PresetName
+
+_FILES_PER_SECOND = 1000.0  # object stores limit far above what one application asks
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class StacSettings:
         if self.at_once < 1 or (self.max_scenes is not None and self.max_scenes < 1) or not self.timeout_s > 0:
             msg = f"at_once {self.at_once}, max_scenes {self.max_scenes} and timeout_s {self.timeout_s} are set."
             raise _invalid(msg, "They are at least 1, at least 1 or None, and above 0.")
+
+    @property
+    def quota(self) -> Quota:
+        """Of reads of files."""
+        return Quota(self.at_once, _FILES_PER_SECOND)
 
     @property
     def names(self) -> Preset:
