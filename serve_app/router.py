@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rs_embed_core.card import Selection
-from rs_embed_core.errors import BatchTooLong, InvalidRequest, JSONValue, UnknownModel, UnknownProvider
+from rs_embed_core.errors import InvalidRequest, JSONValue, UnknownModel, UnknownProvider
 from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.registry import describe_model, get_card, list_models
 from rs_embed_core.specs.request import Ask
@@ -126,19 +126,12 @@ class Router:
 
         Raises:
             InvalidRequest: no ROI.
-            BatchTooLong: more ROIs than the limit.
             UnknownModel: no such model, or not served here.
             UnknownProvider: no such backend.
             ModelError: variant, modality or options that the model does not have.
         """
         if not job.spatials:
             raise InvalidRequest("spatials is empty.", hint="Give at least one BBox or PointBuffer.")
-        if len(job.spatials) > self._limits.max_rois:
-            raise BatchTooLong(
-                f"{len(job.spatials)} ROIs are more than {self._limits.max_rois}.",
-                hint="Split the request; EmbeddingClient does it by itself.",
-                context={"limit": self._limits.max_rois},
-            )
         backend = self._backend(job.ask)
         selection = recipe(job.ask).selection
         deployed = self._deployed(selection)

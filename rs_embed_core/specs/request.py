@@ -166,18 +166,10 @@ def _one_beside(value: object) -> Beside:
     return Beside(model, model_config_from(given.get("model_config")), modality)
 
 
-_FIELDS = (
-    "model",
-    "temporal",
-    "sensor",
-    "fetch",
-    "model_config",
-    "modality",
-    "output",
-    "input_prep",
-    "backend",
-    "beside",
-)
+ASK_FIELDS = (
+    "model", "temporal", "sensor", "fetch", "model_config", "modality", "output", "input_prep", "backend", "beside",
+)  # fmt: skip
+"""What ``ask_from_dict`` knows."""
 
 
 def ask_from_dict(value: Mapping[str, object]) -> Ask:
@@ -186,9 +178,9 @@ def ask_from_dict(value: Mapping[str, object]) -> Ask:
     Raises:
         InvalidRequest: an unknown field, or a value that its spec refuses.
     """
-    if unknown := sorted(set(value) - set(_FIELDS)):
+    if unknown := sorted(set(value) - set(ASK_FIELDS)):
         msg = f"unknown fields {unknown}."
-        raise InvalidRequest(msg, hint=f"Known fields are {', '.join(_FIELDS)}, and spatial or spatials.")
+        raise InvalidRequest(msg, hint=f"Known fields are {', '.join(ASK_FIELDS)}, and spatial or spatials.")
     given = {key: item for key, item in value.items() if item is not None}
     if "model" not in given:
         msg = "model is missing."

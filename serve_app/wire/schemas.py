@@ -17,14 +17,10 @@ from rs_embed_core.errors import (
     SpecError,
     UnsupportedMedia,
 )
-from rs_embed_core.specs.request import Ask, ask_from_dict
+from rs_embed_core.specs.request import ASK_FIELDS, Ask, ask_from_dict
 from rs_embed_core.specs.spatial import BBox, PointBuffer
 from serve_app.wire.rows import Job
 
-ASK_FIELDS = (
-    "model", "temporal", "sensor", "fetch", "model_config", "modality", "output", "input_prep", "backend",
-    "beside",
-)  # fmt: skip
 JOB_FIELDS = ("spatial", "spatials", "ordered", "timeout_s", "dtype")
 FIELDS = (*ASK_FIELDS, *JOB_FIELDS)
 LONGEST_TIMEOUT_S = 86_400.0  # a day: beyond it a caller wants several requests
@@ -41,8 +37,8 @@ class Limits:
         max_body_mb: size of the body, in 10^6 bytes.
     """
 
-    max_rois: int = 10_000
-    max_body_mb: float = 16.0
+    max_rois: int
+    max_body_mb: float
 
     @property
     def max_body_bytes(self) -> int:

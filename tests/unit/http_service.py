@@ -63,7 +63,9 @@ def _row(job: Job, index: int) -> Row:
 @contextmanager
 def local_service() -> Iterator[str]:
     """The address of a running service."""
-    config = uvicorn.Config(build_http(LocalService(), Limits()), port=0, log_level="error", ws="none")
+    config = uvicorn.Config(
+        build_http(LocalService(), Limits(max_rois=1000, max_body_mb=1)), port=0, log_level="error", ws="none"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

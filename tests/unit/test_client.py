@@ -55,7 +55,9 @@ class FakeService:
         if request.method == "GET":
             return self._get(request.url.path)
         assert request.headers["Accept"] == ARROW
-        job = decode(request.content, content_type=request.headers["Content-Type"], limits=Limits())
+        job = decode(
+            request.content, content_type=request.headers["Content-Type"], limits=Limits(max_rois=1000, max_body_mb=1)
+        )
         self.jobs.append(job)
         if self.answers:
             return self.answers.pop(0)(job)
@@ -293,7 +295,7 @@ class Endless(httpx2.AsyncByteStream):
     @classmethod
     def transport(cls, closed: threading.Event) -> HttpTransport:
         def answer(request: httpx2.Request) -> httpx2.Response:
-            job = decode(request.content, content_type="application/json", limits=Limits())
+            job = decode(request.content, content_type="application/json", limits=Limits(max_rois=1000, max_body_mb=1))
             return httpx2.Response(200, headers={"Content-Type": ARROW}, stream=cls(job, closed))
 
         return HttpTransport("http://fake", transport=httpx2.MockTransport(answer))

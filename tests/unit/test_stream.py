@@ -12,7 +12,6 @@ import pytest
 from rs_embed_core import PointBuffer, TemporalSpec, get_embedding
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import (
-    BatchTooLong,
     CheckpointError,
     DeadlineExceeded,
     InvalidRequest,
@@ -205,7 +204,6 @@ async def test_closing_the_stream_cancels_its_work() -> None:
     ("job", "error"),
     [
         (Job(ASK, ()), InvalidRequest),
-        (Job(ASK, places(11)), BatchTooLong),
         (Job(Ask(model="dofa"), places(1)), UnknownModel),
         (Job(Ask(model="mosaics"), places(1)), UnknownModel),
         (Job(Ask(model="mosaiks", backend="geo"), places(1)), UnknownProvider),
@@ -213,7 +211,7 @@ async def test_closing_the_stream_cancels_its_work() -> None:
 )
 def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
     with pytest.raises(error):
-        router(max_rois=10).route(job)
+        router().route(job)
 
 
 @dataclass
