@@ -24,6 +24,7 @@ from rs_embed_core.embedding import CheckpointInfo, EncoderInfo
 from rs_embed_core.errors import ForwardError, InvalidInput, OutOfMemory, Unsupported
 from rs_embed_core.memory import Room, free_mb
 from rs_embed_core.networks.features import Features
+from rs_embed_core.release import package_version
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tiling import crop_cells
 from rs_embed_core.tokens import Tokens
@@ -35,7 +36,7 @@ type Precision = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NO_HOST_MEMORY = "DefaultCPUAllocator"  # torch has no class for an allocation that fails on the CPU
 _NETWORKS_KEPT = 4  # a model whose constructor has options (mosaiks) holds at most so many networks
-_VERSIONS = tuple((name, version(name)) for name in ("rs-embed-serve", "torch", "numpy"))
+_VERSIONS = (("rs-embed-serve", package_version()), *((name, version(name)) for name in ("torch", "numpy")))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from importlib.metadata import version
 import numpy as np
 
 from rs_embed_core.embedding import EncoderInfo
+from rs_embed_core.release import package_version
 from rs_embed_core.sample import Batch
 from rs_embed_core.tokens import Tokens
 
-INFO = EncoderInfo("none", "float32", None, tuple((name, version(name)) for name in ("rs-embed-serve", "numpy")))
+INFO = EncoderInfo("none", "float32", None, (("rs-embed-serve", package_version()), ("numpy", version("numpy"))))
 
 
 def passed(batch: Batch) -> list[Tokens]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from rs_embed_core.errors import RSEmbedError
+from rs_embed_core.release import package_version
 from serve_app.commands import dev, doctor, embed, export, k8s, models, quicklook, serve, weights
 from serve_app.commands.command import Failed
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Earth embeddings: many models, one interface.",
         epilog="rs-embed COMMAND --help explains a command.",
     )
-    parser.add_argument("--version", action="version", version=f"rs-embed {_version()}")
+    parser.add_argument("--version", action="version", version=f"rs-embed {package_version()}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (serve, models, embed, export, quicklook, weights, doctor, k8s, dev):
@@ -62,13 +62,6 @@ def _one_line(error: Exception) -> str:
     known = isinstance(error, RSEmbedError | OSError | ValueError)  # ValueError: the settings' own
     text = str(error) if known else f"{type(error).__name__}: {error} (--traceback shows where)"
     return " ".join(text.split())
-
-
-def _version() -> str:
-    try:
-        return version("rs-embed-serve")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "of a source tree"
 
 
 if __name__ == "__main__":

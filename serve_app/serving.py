@@ -88,7 +88,7 @@ def _start_ray(temporary: Path, num_cpus: int) -> None:
                 object_store_memory=_object_store_bytes(),
                 _temp_dir=str(temporary),
             )
-        except Exception as error:
+        except Exception as error:  # Ray raises no finer class when its own limit passes
             ray.shutdown()
             if attempt == _TRIES:
                 raise RuntimeError(f"Ray did not start: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.errors import (
@@ -14,8 +15,11 @@ from rs_embed_core.errors import (
     Unavailable,
     Unsupported,
 )
-from rs_embed_core.specs.request import Ask, ask_from_dict, beside_from
+from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
+from rs_embed_core.specs.request import Ask, Beside, OptionValue, ask_from_dict, beside_from
+from rs_embed_core.specs.sensor import FetchSpec, SensorSpec
 from rs_embed_core.specs.spatial import Spatial, spatial_from_dict
+from rs_embed_core.specs.temporal import TemporalSpec
 from serve_app.wire.codecs import to_embedding
 from serve_app.wire.problems import from_problem
 from serve_app.wire.rows import Job, Row
@@ -74,7 +78,21 @@ class Call:
         return [Part(self, range(start, min(start + rois, len(self.spatials))), contact) for start in starts]
 
 
-def call_of(model: str, spatials: object, device: str, *, ordered: bool = False, **fields: object) -> Call:
+class How(TypedDict, total=False):
+    """What a method may say besides the model and the places; specs may also be their JSON."""
+
+    temporal: TemporalSpec | None
+    sensor: SensorSpec | None
+    fetch: FetchSpec | None
+    model_config: Mapping[str, OptionValue] | None
+    modality: str | None
+    output: OutputSpec
+    backend: str
+    input_prep: str | InputPrepSpec
+    beside: Sequence[Beside]
+
+
+def call_of(model: str, spatials: object, device: str, *, ordered: bool = False, **how: Unpack[How]) -> Call:
     """The arguments of a method as a ``Call``; specs may also be JSON objects.
 
     Raises:
@@ -90,14 +108,14 @@ def call_of(model: str, spatials: object, device: str, *, ordered: bool = False,
     if not spatials:
         msg = "spatials is empty."
         raise InvalidRequest(msg, hint="Give at least one BBox or PointBuffer.")
-    return Call(ask_from_dict({"model": model, **fields}), tuple(_checked(spatials)), ordered)
+    return Call(ask_from_dict({"model": model, **how}), tuple(_checked(spatials)), ordered)
 
 
 type Models = Sequence[str] | Mapping[str, Mapping[str, object]]
 """Models by id; or, by names of the caller's own, what each is: ``model``, ``model_config`` and ``modality``."""
 
 
-def calls_of(models: Models, spatials: object, device: str, *, ordered: bool, **fields: object) -> dict[str, Call]:
+def calls_of(models: Models, spatials: object, device: str, *, ordered: bool, **how: Unpack[How]) -> dict[str, Call]:
     """The calls of several models over the same ROIs, each of which knows the others.
 
     Raises:
@@ -115,16 +133,8 @@ def calls_of(models: Models, spatials: object, device: str, *, ordered: bool, **
     calls = {}
     for name, own in zip(named, who, strict=True):
         others = [other for other in who if other is not own]
-        calls[name] = call_of(
-            own.model,
-            spatials,
-            device,
-            ordered=ordered,
-            model_config=dict(own.model_config),
-            modality=own.modality,
-            beside=others,
-            **fields,
-        )
+        asked: How = {**how, "model_config": dict(own.model_config), "modality": own.modality, "beside": others}
+        calls[name] = call_of(own.model, spatials, device, ordered=ordered, **asked)
     return calls
 
 

@@ -20,7 +20,7 @@ from serve_app.commands.configuration import read_settings
 
 if TYPE_CHECKING:
     from serve_app.provider_sections import GeeSection
-from serve_app.settings import ServiceSettings
+    from serve_app.settings import ServiceSettings
 
 _EXAMPLES = ("rs-embed doctor", "rs-embed doctor --url http://127.0.0.1:8000", "rs-embed doctor --json")
 _PACKAGES = ("rs-embed-serve", "ray", "torch", "numpy", "pyarrow", "xarray", "httpx2")

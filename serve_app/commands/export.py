@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from serve_app.commands.arguments import model_and_variant
 from serve_app.commands.command import Failed, Lines, Subcommands, add_command, add_json, dumps, table
 from serve_app.commands.configuration import read_settings
 
@@ -105,7 +106,7 @@ def job_of(args: argparse.Namespace) -> ExportJob:
 
 
 def _model(text: str) -> dict[str, object]:
-    model, _, variant = text.partition("/")
+    model, variant = model_and_variant(text)
     return {"model": model, "model_config": {"variant": variant}} if variant else {"model": model}
 
 

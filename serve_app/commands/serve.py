@@ -7,6 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from serve_app.commands.arguments import model_and_variant
 from serve_app.commands.command import Lines, Subcommands, add_command
 from serve_app.commands.configuration import read_settings
 
@@ -70,7 +71,7 @@ def _providers(default: str | None, project: str | None) -> dict[str, object]:
 
 
 def _model(text: str) -> dict[str, str]:
-    model, _, variant = text.partition("/")
+    model, variant = model_and_variant(text)
     return {"model": model, "variant": variant} if variant else {"model": model}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -11,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rs_embed_core.errors import JSONValue, RSEmbedError
+from rs_embed_core.release import package_version
 from serve_app.http import openapi, pages
 from serve_app.http.embeddings import embed
 from serve_app.http.middleware import RequestEdge, request_id_of
@@ -29,7 +28,9 @@ def build_http(service: Service, limits: Limits, *, echo_request_id: bool = True
         limits: of one request.
         echo_request_id: send X-Request-ID back; False under Ray Serve, which does it by itself.
     """
-    app = FastAPIOffline(title="rs-embed-serve", version=_version(), description=openapi.DESCRIPTION, redoc_url=None)
+    app = FastAPIOffline(
+        title="rs-embed-serve", version=package_version(), description=openapi.DESCRIPTION, redoc_url=None
+    )
     app.add_middleware(RequestEdge, echo=echo_request_id)
     app.add_exception_handler(RSEmbedError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -128,10 +129,3 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _where(request: Request, error: HTTPException) -> str:
     return f"{request.method} {request.url.path}: {error.detail}. /docs lists the routes."
-
-
-def _version() -> str:
-    try:
-        return version("rs-embed-serve")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0"

@@ -85,40 +85,54 @@ def request_schema(limits: Limits) -> Schema:
                 "maxItems": limits.max_rois,
                 "description": "Many ROIs; a bad one becomes a problem at its index.",
             },
-            "temporal": _TEMPORAL,
-            "sensor": _spec(SensorSpec, "Other imagery than the model's own; not together with fetch."),
-            "fetch": _spec(FetchSpec, "Changes to the model's own imagery."),
-            "model_config": _CONFIG,
-            "modality": _MODALITY,
-            "output": _named(["pooled", "grid"], OutputSpec, "One vector, or a field of them."),
-            "input_prep": _named(
-                ["resize", "tile", "auto"],
-                InputPrepSpec,
-                "What becomes of an ROI larger than the model's input.",
-            ),
-            "backend": _text("Where imagery comes from.") | {"default": "auto"},
-            "beside": {
-                "type": "array",
-                "items": {"oneOf": [_text("Model id or alias."), _BESIDE]},
-                "description": "Models asked of the same ROIs in requests of their own, at the same time: what they "
-                "need of the same imagery is read along, once for all.",
-            },
-            "ordered": {
-                "type": "boolean",
-                "default": False,
-                "description": "Rows in the order of spatials rather than as they complete.",
-            },
-            "timeout_s": {
-                "type": "number",
-                "exclusiveMinimum": 0,
-                "maximum": LONGEST_TIMEOUT_S,
-                "description": "Deadline of the whole request; what is not done by then becomes problems.",
-            },
-            "dtype": {
-                "enum": ["float32", "float16"],
-                "default": "float32",
-                "description": "Of the numbers on the wire.",
-            },
+            **_question(),
+            **_delivery(),
+        },
+    }
+
+
+def _question() -> Schema:
+    """The fields that say what is wanted of every ROI."""
+    return {
+        "temporal": _TEMPORAL,
+        "sensor": _spec(SensorSpec, "Other imagery than the model's own; not together with fetch."),
+        "fetch": _spec(FetchSpec, "Changes to the model's own imagery."),
+        "model_config": _CONFIG,
+        "modality": _MODALITY,
+        "output": _named(["pooled", "grid"], OutputSpec, "One vector, or a field of them."),
+        "input_prep": _named(
+            ["resize", "tile", "auto"],
+            InputPrepSpec,
+            "What becomes of an ROI larger than the model's input.",
+        ),
+        "backend": _text("Where imagery comes from.") | {"default": "auto"},
+        "beside": {
+            "type": "array",
+            "items": {"oneOf": [_text("Model id or alias."), _BESIDE]},
+            "description": "Models asked of the same ROIs in requests of their own, at the same time: what they "
+            "need of the same imagery is read along, once for all.",
+        },
+    }
+
+
+def _delivery() -> Schema:
+    """The fields that say how the answer comes."""
+    return {
+        "ordered": {
+            "type": "boolean",
+            "default": False,
+            "description": "Rows in the order of spatials rather than as they complete.",
+        },
+        "timeout_s": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": LONGEST_TIMEOUT_S,
+            "description": "Deadline of the whole request; what is not done by then becomes problems.",
+        },
+        "dtype": {
+            "enum": ["float32", "float16"],
+            "default": "float32",
+            "description": "Of the numbers on the wire.",
         },
     }
 

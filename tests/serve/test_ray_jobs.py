@@ -82,7 +82,9 @@ class _Faulty:
 
 @pytest.mark.usefixtures("service")
 def test_a_fault_inside_is_the_error_that_http_gives_too() -> None:
-    serve.run(serve.deployment(_Faulty).options(ray_actor_options={"num_cpus": 0}).bind(), "faulty", route_prefix=None)
+    serve.run(
+        serve.deployment(_Faulty).options(ray_actor_options={"num_cpus": 0}).bind(), name="faulty", route_prefix=None
+    )
     with EmbeddingClient.from_handle("faulty") as client, pytest.raises(RSEmbedError) as caught:
         client.list_models()
     serve.delete("faulty")
