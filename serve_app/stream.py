@@ -98,9 +98,11 @@ class _Pipeline:
         return loop.time() + max(0.0, self._route.deadline - time.monotonic())
 
     def _too_late(self) -> DeadlineExceeded:
+        own_s = self._job.timeout_s  # where it is what ended the job, no fault of the service is counted
         return DeadlineExceeded(
             "the request's deadline passed before this ROI was done.",
             hint="Ask for fewer ROIs or give a longer timeout_s.",
+            context={} if own_s is None or own_s >= self._route.limits.timeout_s else {"timeout_s": own_s},
         )
 
     def _start(self, stage: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -239,8 +241,10 @@ class _Pipeline:
         with tracing.span("assemble", blocks=len(group)):
             for block, batches in zip(group, encoded.blocks, strict=True):
                 plans = {entry.index: self._items[entry.index].plan for entry in block.info.good}
-                rows += assembled(block.info, plans, batches, encoded)
-                ground += sum(km2(plan.fetch.grid, plan.roi) for plan in plans.values())
+                of_block = assembled(block.info, plans, batches, encoded)
+                rows += of_block
+                good = [plans[row.index] for row in of_block if row.error is None]
+                ground += sum(km2(plan.fetch.grid, plan.roi) for plan in good)
         model = self._route.selection.encoder
         metrics.ASSEMBLE_SECONDS.add(time.perf_counter() - started, model)
         metrics.STREAM_KM2.add(ground, model)

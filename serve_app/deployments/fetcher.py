@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
 
+from rs_embed_core.chip import Chip
 from rs_embed_core.errors import ProviderError, RSEmbedError
 from rs_embed_core.fetch import fetch
 from rs_embed_core.plan import backend_of, recipe
@@ -20,18 +22,20 @@ from rs_embed_core.prepare import prepare
 from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.providers import get_provider, register_provider
 from rs_embed_core.providers.calls import Terms, under
-from rs_embed_core.providers.gate import Gate
 from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.observe import metrics, tracing
-from serve_app.observe.fetching import count_block
+from serve_app.observe.fetching import Bills, Shelves, Stopwatch, count_block
+from serve_app.observe.measures import TOLD_EVERY_S
 from serve_app.observe.origin import NOBODY, Origin
 from serve_app.observe.origin import under as working_for
 from serve_app.observe.process import watch_process
 from serve_app.settings import FetchSettings, ObserveSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Hurry, Item, Payload, Slot
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,7 @@ class Fetcher:
     Args:
         quota: name of the quota actor; None where there is none, and each gate lets the whole quota through.
         observe: logs and traces of the process; None leaves it as it is.
+        application: that the actor works for, as metrics say it.
     """
 
     def __init__(
@@ -101,22 +106,25 @@ class Fetcher:
         providers: ProviderSettings,
         quota: str | None = None,
         observe: ObserveSettings | None = None,
+        application: str = "",
     ) -> None:
-        watch_process("fetch", observe)
+        watch_process("fetch", observe, application)
         self._settings = settings
         self._default = providers.default
-        self._gates = self._set_up(providers)
+        table = self._set_up(providers)
+        self._gates, self._shelves = table.gates, Shelves(table.shelves)
         self._crew = Crew(settings.concurrency)
         self._under_way = 0
         self._quota, self._quotas = quota, providers.quotas
-        self._leases: asyncio.Task[None] | None = None
+        self._bills = Bills()
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def _set_up(self, providers: ProviderSettings) -> dict[str, Gate]:
-        """Register the providers in this process; the gates of those that have a quota."""
+    def _set_up(self, providers: ProviderSettings) -> ProviderTable:
+        """Make the providers and register them in this process."""
         table = ProviderTable.build(providers, self._settings.cache)
         for name, provider in table.providers.items():
             register_provider(name, provider)
-        return table.gates
+        return table
 
     async def blocks(
         self, span: Sequence[Item], hurry: Hurry, caller: Origin = NOBODY
@@ -126,7 +134,7 @@ class Fetcher:
         Args:
             caller: the request that the span is of.
         """
-        self._hold_leases()
+        self._begin()
         work = tracing.begin("fetch", caller, rois=len(span), bulk=hurry.bulk)
         # The ROIs of a long job have no spans of their own: there would be thousands in one trace.
         whose = replace(work.origin, traceparent=None) if hurry.bulk else work.origin
@@ -160,13 +168,24 @@ class Fetcher:
         model, provider = recipe(ask).selection.encoder, backend_of(ask, self._default)
         count_block(info.items, provider=provider, model=model, samples=info.samples)
 
-    def _hold_leases(self) -> None:
-        """Begin, with the first span, to hold this actor's parts of the quotas."""
-        if self._leases is None and self._quota is not None and self._gates:
+    def _begin(self) -> None:
+        """Begin, with the first span, to tell how it stands and to hold this actor's parts of the quotas."""
+        if self._tasks:
+            return
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._tell()))
+        if self._quota is not None and self._gates:
             holder = f"{os.getpid()}-{uuid4().hex}"
             find = partial(quota_actor, self._quota, self._quotas)
-            leases = Leases(holder, self._gates, find)
-            self._leases = asyncio.get_running_loop().create_task(leases.run())
+            self._tasks.append(loop.create_task(Leases(holder, self._gates, find).run()))
+
+    async def _tell(self) -> None:
+        """Tell levels again and write what reads have cost, until cancelled."""
+        while True:
+            metrics.FETCH_WAITING_ROIS.set(self._under_way)
+            self._bills.write()
+            self._shelves.write()
+            await asyncio.sleep(TOLD_EVERY_S)
 
     def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox, *, origin: Origin) -> None:
         if mailbox.wanted:
@@ -175,21 +194,26 @@ class Fetcher:
 
     def _one(self, item: Item) -> _Done:
         """Read and prepare one ROI in a thread; its error is its result."""
+        took = Stopwatch()
         try:
-            name = backend_of(item.plan.ask, self._default)
-            started = time.perf_counter()
-            with tracing.span("read", index=item.index, provider=name) as work:
-                chip = fetch(item.plan, get_provider(name))
-                work.note(dict(chip.facts))
-            fetch_ms = 1e3 * (time.perf_counter() - started)
+            with took:
+                chip = self._read(item)
             with tracing.span("prepare", index=item.index):
                 prepared = prepare(chip, item.plan)
         except RSEmbedError as error:
-            return _Done(item.index, error=error)
+            return _Done(item.index, fetch_ms=took.ms, error=error)
         except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem
+            _log.exception("reading or preparing failed", extra={"index": item.index})
             text = f"reading or preparing failed: {type(error).__name__}: {error}"
-            return _Done(item.index, error=ProviderError(text, retryable=False))
-        return _Done(item.index, prepared.samples, prepared.info, fetch_ms)
+            return _Done(item.index, fetch_ms=took.ms, error=ProviderError(text, retryable=False))
+        return _Done(item.index, prepared.samples, prepared.info, took.ms)
+
+    def _read(self, item: Item) -> Chip:
+        name = backend_of(item.plan.ask, self._default)
+        with self._bills.of(name), tracing.span("read", index=item.index, provider=name) as work:
+            chip = fetch(item.plan, get_provider(name))
+            work.note(dict(chip.facts))
+        return chip
 
     async def pid(self) -> int:
         """The actor's process, for tests and the doctor."""

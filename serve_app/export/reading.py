@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -24,9 +25,11 @@ from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.export.chunks import Place
-from serve_app.observe.fetching import count_block
+from serve_app.observe.fetching import Bills, Stopwatch, count_block
 from serve_app.settings import ServiceSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Payload, Slot
+
+_log = logging.getLogger(__name__)
 
 type Block = tuple[BlockInfo, Payload]
 """What one model needs of some ROIs: what became of each, and the samples."""
@@ -92,6 +95,7 @@ class Reading:
             label: table.providers[backend_of(ask, settings.providers.default)] for label, ask in asks.items()
         }
         self._timeout_s = timeout_s
+        self._bills = Bills()
         self._threads = ThreadPoolExecutor(settings.fetch.concurrency, thread_name_prefix="read")
         if quota is not None and table.gates:
             find = partial(quota_actor, quota, settings.providers.quotas)
@@ -106,6 +110,7 @@ class Reading:
         for label, (info, _) in blocks.items():
             model, provider = recipe(self._asks[label]).selection.encoder, self._providers[label].name
             count_block(info.items, provider=provider, model=model, samples=info.samples)
+        self._bills.write()
         return blocks
 
     def _roi(self, place: Place, labels: Sequence[str]) -> dict[str, _Done]:
@@ -117,19 +122,20 @@ class Reading:
     def _one(self, place: Place, label: str, memory: dict[str, OneReading]) -> _Done:
         index, roi = place
         provider = self._providers[label]
+        took = Stopwatch()
         try:
             resolved = plan(self._asks[label].at(roi))
             once = memory.setdefault(provider.name, OneReading(provider))
-            started = time.perf_counter()
-            chip = fetch(resolved, once)
-            fetch_ms = 1e3 * (time.perf_counter() - started)
+            with took, self._bills.of(provider.name):
+                chip = fetch(resolved, once)
             prepared = prepare(chip, resolved)
         except RSEmbedError as error:
-            return _Done(BlockItem(index, error=error))
+            return _Done(BlockItem(index, fetch_ms=took.ms, error=error))
         except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem
+            _log.exception("reading or preparing failed", extra={"index": index})
             text = f"reading or preparing failed: {type(error).__name__}: {error}"
-            return _Done(BlockItem(index, error=ProviderError(text, retryable=False)))
-        return _Done(BlockItem(index, prepared.info, fetch_ms=fetch_ms), prepared.samples)
+            return _Done(BlockItem(index, fetch_ms=took.ms, error=ProviderError(text, retryable=False)))
+        return _Done(BlockItem(index, prepared.info, fetch_ms=took.ms), prepared.samples)
 
 
 async def _hold(leases: partial[Leases]) -> None:
