@@ -171,6 +171,16 @@ def test_the_pod_monitors_find_pods_and_ports(overlay: str) -> None:
                     assert endpoint["port"] in ports, (monitor["metadata"]["name"], pod.where)
 
 
+def test_what_is_asked_for_is_kept(overlay: str) -> None:
+    monitors = [doc for doc in built(overlay) if doc["kind"] == "PodMonitor"]
+    for monitor in monitors:
+        (endpoint,) = (point for point in monitor["spec"]["podMetricsEndpoints"] if point["port"] == "metrics")
+        (kept,) = (rule["regex"] for rule in endpoint["metricRelabelings"] if rule["action"] == "keep")
+        assert [name for _, name in asked_metrics() if not re.fullmatch(kept, name)] == []
+        dropped = [rule["regex"] for rule in endpoint["metricRelabelings"] if rule["action"] == "labeldrop"]
+        assert not any(re.fullmatch(regex, label) for regex in dropped for label in ("WorkerId", "NodeAddress"))
+
+
 def test_an_overlay_carries_the_dashboard(overlay: str) -> None:
     text = rendered(overlay)
     assert 'grafana_dashboard: "1"' in text
