@@ -137,7 +137,9 @@ class Fetcher:
         self._begin()
         work = tracing.begin("fetch", caller, rois=len(span), bulk=hurry.bulk)
         # The ROIs of a long job have no spans of their own: there would be thousands in one trace.
-        whose = replace(work.origin, traceparent=None) if hurry.bulk else work.origin
+        whose = (
+            replace(work.origin, traceparent=None, callers_trace=work.origin.trace_id) if hurry.bulk else work.origin
+        )
         linger_s = max(hurry.patience_s, self._settings.linger_ms / 1e3)
         terms = Terms(time.monotonic() + hurry.left_s, hurry.bulk)
         mailbox = _Mailbox(asyncio.get_running_loop())

@@ -37,7 +37,7 @@ class Watch:
     rows: int = 0
     problems: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    our_fault: str | None = None
+    our_fault: RSEmbedError | None = None
     began: float = field(default_factory=time.perf_counter)
     first_row_s: float | None = None
 
@@ -59,7 +59,7 @@ class Watch:
                 continue
             self.codes[error.code] += 1
             if self.our_fault is None and outcome_of(error)[1] == "service":
-                self.our_fault = str(error)
+                self.our_fault = error
 
     def end(self, failure: Exception | None = None) -> None:
         """Note the end of the request.
@@ -85,12 +85,12 @@ class Watch:
             "seconds": round(seconds, 3),
             "first_row_s": None if self.first_row_s is None else round(self.first_row_s, 3),
         }
-        tracing.note_request(facts)
+        tracing.note_request(facts, None if self.our_fault is None else self.our_fault.code)
         said = facts | ({"codes": dict(self.codes)} if self.codes else {})
         if self.our_fault is None:
             _log.info("request ended", extra=said)
         else:
-            _log.warning("request ended", extra={**said, "error": self.our_fault})
+            _log.warning("request ended", extra={**said, "error": str(self.our_fault)})
 
     def _how(self, *, failed: bool) -> End:
         if failed:
