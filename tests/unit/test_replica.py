@@ -69,7 +69,7 @@ async def test_samples_that_do_not_fit_even_alone_say_so(
         ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
     assert [(index, error.code) for index, error in part.errors] == [(i, "out_of_memory") for i in range(3)]
     assert failures.total == len(busy.labels) == 4  # the batch, then each sample: the device worked for all of them
-    assert failures.labels[0] == {"application": "", "model": f"{card.id}-gaussian", "code": "out_of_memory"}
+    assert {(labels["model"], labels["code"]) for labels in failures.labels} == {("mosaiks-gaussian", "out_of_memory")}
     assert samples_over.total == 3
     lines = [record for record in caplog.records if record.message == "a forward failed"]
     assert [(line.samples, line.code) for line in lines] == [(3, "out_of_memory"), *[(1, "out_of_memory")] * 3]
