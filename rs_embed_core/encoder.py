@@ -59,6 +59,9 @@ class Encoder:
         precision: float32 gives golden's numbers; the 16-bit ones run under autocast.
         cpu_threads: threads of a forward on the CPU, for the whole process; None leaves torch's own choice.
 
+    Attributes:
+        halvings: how often a batch did not fit the device, so far.
+
     Raises:
         Unsupported: the device or the precision is not to be had.
     """
@@ -81,6 +84,7 @@ class Encoder:
         if precision not in _DTYPES:
             msg = f"there is no precision {precision!r}."
             raise Unsupported(msg, hint=f"Use {', '.join(_DTYPES)}.")
+        self.halvings = 0
         self._device = resolve_device(device)
         self._precision: Precision = precision
         self._networks: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
@@ -150,6 +154,7 @@ class Encoder:
             except OutOfMemory:
                 if len(part) == 1:
                     raise
+                self.halvings += 1
                 loaded.room.exceeded(len(part), size)
                 _log.warning("out of memory", extra={"model": self._card.id, "samples": len(part)})
             if len(tokens) == done and self._device.type == "cuda":

@@ -12,11 +12,13 @@ _HEAD = """# Metrics
 
 What Prometheus sees on the metrics port (8080) of every Ray node, beside Ray's and Serve's own. Labels that Ray adds:
 `WorkerId` (the process), `NodeAddress`, `SessionName`, `Version`. A gauge is one process's own: add up over `WorkerId`.
-Histograms have the usual `_bucket`, `_sum` and `_count`. [Watching it](../guide/operations.md#watching-it) says how to
-read them, [Runbooks](../runbooks.md) what to do.
+Of histograms only `_bucket` and `_count` are true: Ray makes up `_sum` (the middle of its bucket for each value), so
+what is worth adding up has a counter. [Watching it](../guide/operations.md#watching-it) says how to read them,
+[Runbooks](../runbooks.md) what to do.
 
+- `application`: the Serve application, or `export`; a label of every metric.
 - `model`: name of the encoder deployment, as `dofa-large`.
-- `provider`, `service`: the backend that imagery came from.
+- `provider`: the backend that imagery came from.
 - `outcome`: `ok` or the code of a [problem](problems.md); `fault`: `nobody`, `caller` (the problem's status is 4xx; a
   place without imagery is one of these) or `service`.
 

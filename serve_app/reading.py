@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,10 @@ from rs_embed_core.prepare import prepare
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.observe import tracing
+from serve_app.observe.fetching import Bills, Stopwatch
 from serve_app.wire.blocks import BlockInfo, BlockItem, Payload, Slot
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,22 +27,22 @@ class Read:
     samples: tuple[Sample, ...] = ()
 
 
-def read(index: int, plan: Plan, provider: Provider) -> Read:
-    """Read and prepare one ROI; its error is its result."""
+def read(index: int, plan: Plan, *, provider: Provider, bills: Bills) -> Read:
+    """Read and prepare one ROI; its error is its result, and what was asked is on the bill either way."""
+    took = Stopwatch()
     try:
-        started = time.perf_counter()
-        with tracing.span("read", index=index, provider=provider.name) as work:
+        with took, bills.of(provider.name), tracing.span("read", index=index, provider=provider.name) as work:
             chip = fetch(plan, provider)
             work.note(dict(chip.facts))
-        fetch_ms = 1e3 * (time.perf_counter() - started)
         with tracing.span("prepare", index=index):
             prepared = prepare(chip, plan)
     except RSEmbedError as error:
-        return Read(BlockItem(index, error=error))
+        return Read(BlockItem(index, fetch_ms=took.ms, error=error))
     except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem
+        _log.exception("reading or preparing failed", extra={"index": index})
         text = f"reading or preparing failed: {type(error).__name__}: {error}"
-        return Read(BlockItem(index, error=ProviderError(text, retryable=False)))
-    return Read(BlockItem(index, prepared.info, fetch_ms=fetch_ms), prepared.samples)
+        return Read(BlockItem(index, fetch_ms=took.ms, error=ProviderError(text, retryable=False)))
+    return Read(BlockItem(index, prepared.info, fetch_ms=took.ms), prepared.samples)
 
 
 def stack(rois: Sequence[Read]) -> tuple[BlockInfo, Payload]:

@@ -99,9 +99,11 @@ class _Pipeline:
         return loop.time() + max(0.0, self._route.deadline - time.monotonic())
 
     def _too_late(self) -> DeadlineExceeded:
+        own_s = self._job.timeout_s  # where it is what ended the job, no fault of the service is counted
         return DeadlineExceeded(
             "the request's deadline passed before this ROI was done.",
             hint="Ask for fewer ROIs or give a longer timeout_s.",
+            context={} if own_s is None or own_s >= self._route.limits.timeout_s else {"timeout_s": own_s},
         )
 
     def _start(self, stage: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -240,9 +242,10 @@ class _Pipeline:
         with tracing.span("assemble", blocks=len(group)):
             for block, batches in zip(group, encoded.blocks, strict=True):
                 plans = {entry.index: self._items[entry.index].plan for entry in block.info.good}
-                ground += sum(km2(plan.fetch.grid, plan.roi) for plan in plans.values())
                 for row in assembled(block.info, plans, batches, encoded):
                     rows.append(row)
+                    if row.error is None:
+                        ground += km2(plans[row.index].fetch.grid, plans[row.index].roi)
                     if (busy := time.perf_counter() - began) > _TURN_S:
                         await asyncio.sleep(0)
                         spent, began = spent + busy, time.perf_counter()

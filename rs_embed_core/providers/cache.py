@@ -30,6 +30,14 @@ class Shelf(Protocol):
     def put(self, key: str, chip: Chip) -> None:
         """Keep a chip, perhaps in place of older ones."""
 
+    @property
+    def nbytes(self) -> float:
+        """Of all that is on it, as far as is known."""
+
+    @property
+    def failures(self) -> int:
+        """Chips that could not be put on it."""
+
 
 class LruShelf[T]:
     """The latest chips, up to so many bytes, in a form that ``keep`` gives them and ``take`` turns back.
@@ -44,6 +52,16 @@ class LruShelf[T]:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[T, int]] = OrderedDict()
         self._total = 0
+
+    @property
+    def nbytes(self) -> float:
+        """See ``Shelf.nbytes``."""
+        return self._total
+
+    @property
+    def failures(self) -> int:
+        """See ``Shelf.failures``; none: what is too large is left out by choice."""
+        return 0
 
     def get(self, key: str) -> Chip | None:
         """See ``Shelf.get``."""

@@ -115,22 +115,44 @@ class Turnstile(Protocol):
 
 
 class Tally:
-    """What one chip cost: requests, retries, bytes, seconds of waiting for a slot. Threads may share one."""
+    """What one chip cost: requests, retries, bytes, seconds of waiting for a slot. Threads may share one.
+
+    One that is begun within ``billed_to`` adds to that bill too, so what a read that failed has cost is known as well.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(COUNTED, 0.0)
+        self._bill = _bill.get()
 
     def add(self, name: str, amount: float = 1) -> None:
         """Count something."""
         with self._lock:
             self._counts[name] += amount
+        if self._bill is not None:
+            self._bill.add(name, amount)
+
+    def counts(self) -> dict[str, float]:
+        """The counts so far, by their names in ``COUNTED``."""
+        with self._lock:
+            return dict(self._counts)
 
     def facts(self) -> tuple[tuple[str, int | float], ...]:
         """The counts for ``Chip.facts``; whole numbers where they are counts."""
-        with self._lock:
-            counts = dict(self._counts)
-        return tuple((name, round(n, 1) if name.endswith("_ms") else int(n)) for name, n in counts.items())
+        return tuple((name, round(n, 1) if name.endswith("_ms") else int(n)) for name, n in self.counts().items())
+
+
+_bill: ContextVar[Tally | None] = ContextVar("bill", default=None)
+
+
+@contextmanager
+def billed_to(bill: Tally) -> Iterator[None]:
+    """Whatever is read while the block runs counts on this bill too, whether or not a chip comes of it."""
+    token = _bill.set(bill)
+    try:
+        yield
+    finally:
+        _bill.reset(token)
 
 
 @dataclass(frozen=True)

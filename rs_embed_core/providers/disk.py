@@ -44,8 +44,21 @@ class DiskShelf:
         self._root = root
         self._room = nbytes
         self._lock = threading.Lock()
+        self._seen = 0.0
+        self._failures = 0
         self._written = nbytes  # so that the first write looks at what earlier processes left
         root.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def nbytes(self) -> float:
+        """See ``Shelf.nbytes``: what the last look found, those of other processes included, and written since."""
+        with self._lock:
+            return self._seen
+
+    @property
+    def failures(self) -> int:
+        """See ``Shelf.failures``."""
+        return self._failures
 
     def get(self, key: str) -> Chip | None:
         """See ``Shelf.get``."""
@@ -73,6 +86,8 @@ class DiskShelf:
         except OSError as error:
             _log.warning("a chip could not be cached on disk", extra={"path": str(path), "error": str(error)})
             _remove(part)
+            with self._lock:
+                self._failures += 1
             return
         self._make_room(size)
 
@@ -82,6 +97,7 @@ class DiskShelf:
     def _make_room(self, size: int) -> None:
         with self._lock:
             self._written += size
+            self._seen += size
             if self._written < self._room / 20:
                 return
             self._written = 0
@@ -93,6 +109,7 @@ class DiskShelf:
                     break
                 _remove(path)
                 total -= nbytes
+            self._seen = total
 
 
 def _remove(path: Path) -> None:

@@ -105,6 +105,12 @@ class Gate:
             self._open.notify_all()
 
     @property
+    def broken(self) -> bool:
+        """Whether the circuit is open: requests fail without being sent."""
+        with self._open:
+            return self._broken is not None and time.monotonic() < self._broken[1]
+
+    @property
     def demand(self) -> tuple[int, int, int]:
         """Requests under way, requests that wait, and complaints of the service so far."""
         with self._open:

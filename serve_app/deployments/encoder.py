@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypedDict
 
-from rs_embed_core.errors import CheckpointError, RSEmbedError
+from rs_embed_core.errors import CheckpointError
 from rs_embed_core.prepare import example
 from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
@@ -19,6 +19,7 @@ from rs_embed_core.specs.request import Ask
 from rs_embed_core.tokens import Tokens
 from serve_app.deployments.batcher import Batcher, Forwarded
 from serve_app.observe import metrics, tracing
+from serve_app.observe.forwarding import forward_failed
 from serve_app.observe.origin import NOBODY, Origin, under
 from serve_app.observe.process import watch_process
 from serve_app.settings import CheckpointSettings, ModelSettings, ObserveSettings
@@ -179,17 +180,20 @@ class EncoderReplica:
         started = time.perf_counter()
         try:
             tokens, info = await loop.run_in_executor(self._device_thread, run, self._timed_forward, batch, selection)
-        except RSEmbedError as error:
-            metrics.FORWARD_FAILURES.add(1, self._name, error.code)
+        except Exception as error:
+            forward_failed(self._name, len(batch), error)
             if isinstance(error, CheckpointError):
                 self._miss(selection, error)
             raise
+        finally:
+            metrics.FORWARD_BUSY_SECONDS.add(time.perf_counter() - started, self._name)
         metrics.FORWARD_SECONDS.observe(time.perf_counter() - started, self._name)
         return tokens, info
 
     def _count(self, done: Forwarded) -> None:
         """Metrics of a forward, and its span in the trace of every request that had samples in it."""
         metrics.BATCH_SAMPLES.observe(done.samples, self._name)
+        metrics.BATCH_FORWARDED_SAMPLES.add(done.samples, self._name)
         metrics.BATCH_WAIT_SECONDS.observe(done.waited_s, self._name)
         facts: dict[str, tracing.Fact] = {"samples": done.samples, "waited_s": done.waited_s}
         for origin in done.origins:
@@ -197,7 +201,9 @@ class EncoderReplica:
 
     def _timed_forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         started = time.process_time()
+        halvings = self._encoder.halvings
         try:
             return self._encoder.forward(batch, selection)
         finally:
+            metrics.FORWARD_HALVINGS.add(self._encoder.halvings - halvings, self._name)
             self._forward_ms += 1e3 * (time.process_time() - started)

@@ -76,7 +76,7 @@ class RayFetchPool:
                 max_concurrency=1000,  # the actor bounds its own reads; calls only wait in its loop
                 scheduling_strategy="SPREAD",
             )
-            .remote(self._settings, self._providers, self._quota, self._observe)
+            .remote(self._settings, self._providers, self._quota, self._observe, self._name)
         )
 
     async def blocks(

@@ -18,12 +18,12 @@ from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.providers import get_provider, register_provider
 from rs_embed_core.providers.calls import Terms
 from rs_embed_core.providers.calls import under as bound_by
-from rs_embed_core.providers.gate import Gate
 from serve_app.deployments.crew import Crew
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.observe import metrics, tracing
-from serve_app.observe.fetching import count_block
+from serve_app.observe.fetching import Bills, Shelves, count_block
+from serve_app.observe.measures import TOLD_EVERY_S
 from serve_app.observe.origin import NOBODY, Origin
 from serve_app.observe.origin import under as working_for
 from serve_app.observe.process import watch_process
@@ -80,6 +80,7 @@ class Fetcher:
     Args:
         quota: name of the quota actor; None where there is none, and each gate lets the whole quota through.
         observe: logs and traces of the process; None leaves it as it is.
+        application: that the actor works for, as metrics say it.
     """
 
     def __init__(
@@ -88,22 +89,25 @@ class Fetcher:
         providers: ProviderSettings,
         quota: str | None = None,
         observe: ObserveSettings | None = None,
+        application: str = "",
     ) -> None:
-        watch_process("fetch", observe)
+        watch_process("fetch", observe, application)
         self._settings = settings
         self._default = providers.default
-        self._gates = self._set_up(providers)
+        table = self._set_up(providers)
+        self._gates, self._shelves = table.gates, Shelves(table.shelves)
         self._crew = Crew(settings.concurrency)
         self._under_way = 0
         self._quota, self._quotas = quota, providers.quotas
-        self._leases: asyncio.Task[None] | None = None
+        self._bills = Bills()
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def _set_up(self, providers: ProviderSettings) -> dict[str, Gate]:
-        """Register the providers in this process; the gates of those that have a quota."""
+    def _set_up(self, providers: ProviderSettings) -> ProviderTable:
+        """Make the providers and register them in this process."""
         table = ProviderTable.build(providers, self._settings.cache)
         for name, provider in table.providers.items():
             register_provider(name, provider)
-        return table.gates
+        return table
 
     async def blocks(
         self, span: Sequence[Item], hurry: Hurry, caller: Origin = NOBODY
@@ -113,10 +117,12 @@ class Fetcher:
         Args:
             caller: the request that the span is of.
         """
-        self._hold_leases()
+        self._begin()
         work = tracing.begin("fetch", caller, rois=len(span), bulk=hurry.bulk)
         # The ROIs of a long job have no spans of their own: there would be thousands in one trace.
-        whose = replace(work.origin, traceparent=None) if hurry.bulk else work.origin
+        whose = (
+            replace(work.origin, traceparent=None, callers_trace=work.origin.trace_id) if hurry.bulk else work.origin
+        )
         linger_s = max(hurry.patience_s, self._settings.linger_ms / 1e3)
         terms = Terms(time.monotonic() + hurry.left_s, hurry.bulk)
         mailbox = _Mailbox(asyncio.get_running_loop())
@@ -148,13 +154,24 @@ class Fetcher:
         model, provider = recipe(ask).selection.encoder, backend_of(ask, self._default)
         count_block(info.items, provider=provider, model=model, samples=info.samples)
 
-    def _hold_leases(self) -> None:
-        """Begin, with the first span, to hold this actor's parts of the quotas."""
-        if self._leases is None and self._quota is not None and self._gates:
+    def _begin(self) -> None:
+        """Begin, with the first span, to tell how it stands and to hold this actor's parts of the quotas."""
+        if self._tasks:
+            return
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._tell()))
+        if self._quota is not None and self._gates:
             holder = f"{os.getpid()}-{uuid4().hex}"
             find = partial(quota_actor, self._quota, self._quotas)
-            leases = Leases(holder, self._gates, find)
-            self._leases = asyncio.get_running_loop().create_task(leases.run())
+            self._tasks.append(loop.create_task(Leases(holder, self._gates, find).run()))
+
+    async def _tell(self) -> None:
+        """Tell levels again and write what reads have cost, until cancelled."""
+        while True:
+            metrics.FETCH_WAITING_ROIS.set(self._under_way)
+            self._bills.write()
+            self._shelves.write()
+            await asyncio.sleep(TOLD_EVERY_S)
 
     def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox, *, origin: Origin) -> None:
         if mailbox.wanted:
@@ -166,7 +183,7 @@ class Fetcher:
             provider = get_provider(backend_of(item.plan.ask, self._default))
         except RSEmbedError as error:
             return Read(BlockItem(item.index, error=error))
-        return read(item.index, item.plan, provider)
+        return read(item.index, item.plan, provider=provider, bills=self._bills)
 
     async def pid(self) -> int:
         """The actor's process, for tests and the doctor."""

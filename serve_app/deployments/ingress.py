@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from rs_embed_core.embedding import Embedding
-from rs_embed_core.errors import InvalidRequest, JSONValue, RSEmbedError
+from rs_embed_core.errors import InvalidRequest, JSONValue
 from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
 from serve_app.deployments.fetch_pool import RayFetchPool
 from serve_app.deployments.product_client import ProductClient
 from serve_app.observe import tracing
-from serve_app.observe.jobs import Jobs
+from serve_app.observe.jobs import Jobs, refusals_counted
 from serve_app.observe.origin import adopt
 from serve_app.observe.process import watch_process
 from serve_app.router import Deployed, Route, Router, default_ask
@@ -78,11 +78,16 @@ class RouterReplica:
                 yield some
 
     def _route(self, job: Job) -> Route:
-        try:
+        with refusals_counted():
             return self._router.route(job)
-        except RSEmbedError as error:
-            self._jobs.refused(error)
-            raise
+
+    def check_health(self) -> None:
+        """Serve asks every few seconds: then levels are told, see ``measures``."""
+        self._jobs.tell()
+
+    def _decoded(self, request: Mapping[str, JSONValue]) -> Job:
+        with refusals_counted():
+            return decode_job(request, limits=self._limits)
 
     async def embed(self, request: Mapping[str, JSONValue], traceparent: str | None = None) -> Embedding:
         """The embedding of one ROI; ``request`` has the JSON fields of ``POST /v1/embeddings``.
@@ -97,7 +102,7 @@ class RouterReplica:
         work = tracing.begin_request("embed", uuid.uuid4().hex, traceparent)
         adopt(work.origin)
         try:
-            job = decode_job(request, limits=self._limits)
+            job = self._decoded(request)
             if not job.single:
                 raise InvalidRequest("embed takes one ROI, as spatial.", hint="embed_stream takes spatials.")
             async with contextlib.aclosing(self.run(job)) as lists:
@@ -117,7 +122,7 @@ class RouterReplica:
         work = tracing.begin_request("embed_stream", uuid.uuid4().hex, traceparent)
         adopt(work.origin)
         try:
-            job = decode_job(request, limits=self._limits)
+            job = self._decoded(request)
             async with contextlib.aclosing(record_batches(Reply(job, is_uniform(job)), self.run(job))) as batches:
                 async for batch in batches:
                     yield batch

@@ -90,7 +90,7 @@ class Leases:
                     self._apply(await self._quota.renew.remote(self._holder, needs))
             except (RayError, TimeoutError) as error:
                 metrics.LIMITER_LOST_RENEWALS.add(1)
-                _log.warning("the quota actor does not answer", extra={"error": str(error).splitlines()[:1]})
+                _log.warning("the quota actor does not answer", extra={"error": str(error).partition("\n")[0]})
                 self._expire()
                 # With the router that owned it, or its node went: whoever finds out starts another.
                 if isinstance(error, (ActorDiedError, ActorUnschedulableError)):
@@ -104,6 +104,7 @@ class Leases:
         inside, waiting, cuts = gate.demand
         for state, number in (("inside", inside), ("waiting", waiting), ("part", self._parts[name])):
             metrics.LIMITER_REQUESTS.set(number, name, state)
+        metrics.LIMITER_BROKEN.set(float(gate.broken), name)
         metrics.LIMITER_COMPLAINTS.add(cuts - self._complaints[name], name)
         self._complaints[name] = cuts
         return Need(inside, waiting, cuts, self._parts[name])

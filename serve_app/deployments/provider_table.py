@@ -19,10 +19,11 @@ from serve_app.settings import CacheSettings, ProviderSettings
 
 @dataclass(frozen=True)
 class ProviderTable:
-    """The providers by name, and the gates of those whose service has a quota."""
+    """The providers by name, the gates of those whose service has a quota, and the shelves that all share."""
 
     providers: dict[str, Provider]
     gates: dict[str, Gate] = field(default_factory=dict)
+    shelves: dict[str, Shelf] = field(default_factory=dict)
 
     @classmethod
     def build(cls, settings: ProviderSettings, cache: CacheSettings) -> ProviderTable:
@@ -33,7 +34,7 @@ class ProviderTable:
         for provider, scope in set_up(settings, gates):
             kept = CachedProvider(provider, shelves, no_imagery_s=cache.no_imagery_s, scope=scope)
             providers[provider.name] = kept
-        return cls(providers, gates)
+        return cls(providers, gates, shelves)
 
 
 def _shelves(cache: CacheSettings) -> dict[str, Shelf]:

@@ -19,6 +19,8 @@ from rs_embed_core.tokens import Tokens
 from serve_app.assembled import assembled
 from serve_app.export.job import Workers
 from serve_app.export.reading import Block
+from serve_app.observe.fetching import km2
+from serve_app.observe.forwarding import count_rows
 from serve_app.settings import CheckpointSettings
 from serve_app.wire.blocks import BlockItem, Encoded, EncodedBatch
 from serve_app.wire.rows import Row
@@ -71,7 +73,12 @@ class Encoding:
         plans = {item.index: plan(model.ask.at(rois[item.index])) for item in info.good}
         encoded = Encoded((tuple(packed),), encoder, 1e3 * seconds)
         failed = [_failed(item) for item in info.items if item.error is not None]
-        return [*assembled(info, plans, packed, encoded), *failed], seconds
+        rows = [*assembled(info, plans, packed, encoded), *failed]
+        ground = sum(km2(plans[row.index].fetch.grid, plans[row.index].roi) for row in rows if row.error is None)
+        count_rows(
+            (row.error for row in rows), model=recipe(model.ask).selection.encoder, busy_s=seconds, ground=ground
+        )
+        return rows, seconds
 
 
 def _model(ask: Ask, workers: Workers, checkpoints: CheckpointSettings) -> _Model:

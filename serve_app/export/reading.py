@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -21,10 +22,12 @@ from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.export.chunks import Place
-from serve_app.observe.fetching import count_block
+from serve_app.observe.fetching import Bills, count_block
 from serve_app.reading import Read, read, stack
 from serve_app.settings import ServiceSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Payload
+
+_log = logging.getLogger(__name__)
 
 type Block = tuple[BlockInfo, Payload]
 """What one model needs of some ROIs: what became of each, and the samples."""
@@ -83,6 +86,7 @@ class Reading:
             label: table.providers[backend_of(ask, settings.providers.default)] for label, ask in asks.items()
         }
         self._timeout_s = timeout_s
+        self._bills = Bills()
         self._threads = ThreadPoolExecutor(settings.fetch.concurrency, thread_name_prefix="read")
         if quota is not None and table.gates:
             find = partial(quota_actor, quota, settings.providers.quotas)
@@ -97,6 +101,7 @@ class Reading:
         for label, (info, _) in blocks.items():
             model, provider = recipe(self._asks[label]).selection.encoder, self._providers[label].name
             count_block(info.items, provider=provider, model=model, samples=info.samples)
+        self._bills.write()
         return blocks
 
     def _roi(self, place: Place, labels: Sequence[str]) -> dict[str, Read]:
@@ -112,7 +117,8 @@ class Reading:
             resolved = plan(self._asks[label].at(roi))
         except RSEmbedError as error:
             return Read(BlockItem(index, error=error))
-        return read(index, resolved, memory.setdefault(provider.name, OneReading(provider)))
+        once = memory.setdefault(provider.name, OneReading(provider))
+        return read(index, resolved, provider=once, bills=self._bills)
 
 
 async def _hold(leases: partial[Leases]) -> None:

@@ -21,8 +21,11 @@ from serve_app.export.encoding import Encoding
 from serve_app.export.job import Workers
 from serve_app.export.packing import packed, unpacked
 from serve_app.export.reading import Block, Reading
+from serve_app.observe.measures import belong_to
 from serve_app.settings import CheckpointSettings, ServiceSettings
 from serve_app.wire.rows import Row
+
+_APPLICATION = "export"  # what metrics call it
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,7 @@ class ReadRois:
     """Chunks in, imagery out. Runs where the CPUs and the network are."""
 
     def __init__(self, asks: Mapping[str, Ask], settings: ServiceSettings, timeout_s: float, quota: str) -> None:
+        belong_to(_APPLICATION)
         self._reading = _made(lambda: Reading(asks, settings, timeout_s=timeout_s, quota=quota))
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -67,6 +71,7 @@ class EncodeRois:
     """Imagery in, rows out. Runs where the GPUs are."""
 
     def __init__(self, asks: Mapping[str, Ask], workers: Workers, checkpoints: CheckpointSettings) -> None:
+        belong_to(_APPLICATION)
         self._encoding = _made(lambda: Encoding(asks, workers, checkpoints))
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ from serve_app.http.accept import negotiate
 from serve_app.http.middleware import request_id_of
 from serve_app.http.problems import problem_response
 from serve_app.http.rows import BodyResponse, every_row, first_rows
+from serve_app.observe.jobs import refusals_counted
 from serve_app.wire.codecs import Reply, encode_stream
 from serve_app.wire.reply import closing
 from serve_app.wire.rows import Service
@@ -29,11 +30,13 @@ async def embed(request: Request, service: Service, limits: Limits) -> Response:
     """
     started, request_id = time.perf_counter(), request_id_of(request)
     try:
-        media_type = negotiate(request.headers.get("accept"))
+        with refusals_counted():
+            media_type = negotiate(request.headers.get("accept"))
     except UnsupportedMedia as error:
         return problem_response(error, instance=request_id, status=406)
-    body = await read_body(request, limits)
-    job = decode(body, content_type=request.headers.get("content-type"), limits=limits)
+    with refusals_counted():
+        body = await read_body(request, limits)
+        job = decode(body, content_type=request.headers.get("content-type"), limits=limits)
     decoded = time.perf_counter()
     rows = service.run(job)
     async with AsyncExitStack() as stack:

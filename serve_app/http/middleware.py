@@ -16,6 +16,7 @@ from serve_app.observe.origin import Origin, under
 from serve_app.wire.problems import unexpected
 
 _log = logging.getLogger(__name__)
+_ROUTE = "/v1/embeddings"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # it goes into headers, logs and problems
 
 
@@ -44,10 +45,15 @@ class RequestEdge:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        if given and request_id != given:
+            _log.info(
+                "a caller's request id cannot be used", extra={"request_id": request_id, "given": ascii(given[:200])}
+            )
         scope.setdefault("state", {})["request_id"] = request_id
         work = tracing.Work(Origin(request_id))
         if scope["method"] == "POST":  # what a probe asks is not worth a trace
-            work = tracing.begin_request(scope["path"], request_id, headers.get("traceparent"))
+            name = _ROUTE if scope["path"].endswith(_ROUTE) else "POST"  # a path that nobody knows is no name
+            work = tracing.begin_request(name, request_id, headers.get("traceparent"))
         with under(work.origin):
             try:
                 await self._answer(scope, receive, send, work)
@@ -71,6 +77,7 @@ class RequestEdge:
         except Exception as error:  # the process edge: the caller gets a problem, the log gets the rest
             _log.exception("a request failed", extra={"request_id": request_id, "path": scope["path"]})
             if started:  # too late for a status: the server must cut the body, so that it does not look whole
+                work.fail(type(error).__name__)
                 raise
             response = problem_response(unexpected(error), instance=request_id)
             await response(scope, receive, send_with_id)
@@ -83,3 +90,5 @@ class RequestEdge:
         if work.origin.traceparent is not None:
             headers["traceresponse"] = work.origin.traceparent  # W3C Trace Context, level 2
         work.note({"status": start["status"]})
+        if start["status"] >= 500:
+            work.fail(str(start["status"]))

@@ -1,21 +1,26 @@
-"""Metrics of stages fetch, cache and prepare: what a block of ROIs cost, written once per block."""
+"""Metrics of stages fetch, cache and prepare: how a block's ROIs came out, and ``Bills``, what reads cost."""
 
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rs_embed_core.geo import FULL_WINDOW, WEB_MERCATOR, Grid, Window, projection
 from rs_embed_core.prepared import ChipInfo
+from rs_embed_core.providers.cache import Shelf
+from rs_embed_core.providers.calls import Tally, billed_to
 from serve_app.observe import metrics
 from serve_app.observe.measures import Count
 from serve_app.observe.outcomes import Outcome, outcomes_of
 from serve_app.wire.blocks import BlockItem
 
-_COUNTED: Mapping[str, tuple[Count, float]] = {  # by their name in ``Chip.facts``, and what one of them is
+_COUNTED: Mapping[str, tuple[Count, float]] = {  # by their name in ``Tally``, and what one of them is
     "requests": (metrics.FETCH_REQUESTS, 1.0),
     "retries": (metrics.FETCH_RETRIES, 1.0),
     "bytes": (metrics.FETCH_BYTES, 1.0),
@@ -26,12 +31,11 @@ _PAID = ("miss", "none")  # what ``cache`` says of a chip that was read: looked 
 
 @dataclass(frozen=True)
 class Reads:
-    """What some ROIs cost.
+    """What became of some ROIs.
 
     Attributes:
         outcomes: how many came out how.
         found: where chips were that a cache was asked for.
-        counts: the sums of what chips count, by ``Chip.facts`` name.
         pixels: of the chips that were read.
         km2: the ground under those.
         prepare_s: time spent preparing.
@@ -39,7 +43,6 @@ class Reads:
 
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     found: Mapping[str, int] = field(default_factory=dict)
-    counts: Mapping[str, float] = field(default_factory=dict)
     pixels: int = 0
     km2: float = 0.0
     prepare_s: float = 0.0
@@ -48,7 +51,6 @@ class Reads:
     def of(cls, items: Iterable[BlockItem]) -> Reads:
         """The sum over ROIs."""
         found: Counter[str] = Counter()
-        counts = dict.fromkeys(_COUNTED, 0.0)
         pixels, ground, prepare_ms = 0, 0.0, 0.0
         items = list(items)
         for item in items:
@@ -56,15 +58,13 @@ class Reads:
                 continue
             facts = dict(item.info.facts)
             prepare_ms += item.info.prepare_ms
-            for name in _COUNTED:
-                counts[name] += float(facts.get(name, 0))
             where = str(facts.get("cache", "none"))
             if where != "none":
                 found[where] += 1
             if where in _PAID:
                 pixels += _pixels(item.info)
                 ground += km2(item.info.grid)
-        return cls(outcomes_of(item.error for item in items), found, counts, pixels, ground, prepare_ms / 1e3)
+        return cls(outcomes_of(item.error for item in items), found, pixels, ground, prepare_ms / 1e3)
 
 
 def _pixels(info: ChipInfo) -> int:
@@ -96,12 +96,68 @@ def count_block(items: Iterable[BlockItem], *, provider: str, model: str, sample
         metrics.FETCH_CHIPS.add(number, provider, outcome, fault)
     for where, number in reads.found.items():
         metrics.CACHE_CHIPS.add(number, provider, where)
-    for name, (measure, unit) in _COUNTED.items():
-        measure.add(unit * reads.counts[name], provider)
     metrics.FETCH_PIXELS.add(reads.pixels, provider)
     metrics.FETCH_KM2.add(reads.km2, provider)
     metrics.PREPARE_SECONDS.add(reads.prepare_s, model)
     metrics.PREPARE_SAMPLES.add(samples, model)
     for item in items:
-        if item.info is not None:
-            metrics.FETCH_SECONDS.observe(item.fetch_ms / 1e3, provider)
+        metrics.FETCH_SECONDS.observe(item.fetch_ms / 1e3, provider)
+
+
+class Stopwatch:
+    """How long a block took, also where it failed.
+
+    Attributes:
+        ms: milliseconds.
+    """
+
+    ms = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.ms = 1e3 * (time.perf_counter() - self._started)
+
+
+class Bills:
+    """What this process's reads cost, by provider, whether or not they succeed and whether or not somebody waits.
+
+    Threads add to it all the time; metrics are written when told to.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bills: dict[str, Tally] = {}
+        self._written: dict[str, dict[str, float]] = {}
+
+    def of(self, provider: str) -> AbstractContextManager[None]:
+        """Bill what is read in the block."""
+        with self._lock:
+            bill = self._bills.setdefault(provider, Tally())
+        return billed_to(bill)
+
+    def write(self) -> None:
+        """Write what has come since the last time."""
+        with self._lock:
+            for provider, bill in self._bills.items():
+                before, now = self._written.get(provider, {}), bill.counts()
+                for name, (measure, unit) in _COUNTED.items():
+                    measure.add(unit * (now[name] - before.get(name, 0.0)), provider)
+                self._written[provider] = now
+
+
+class Shelves:
+    """How full the cache of this process is, by the name that ``Chip.facts`` calls each shelf."""
+
+    def __init__(self, shelves: Mapping[str, Shelf]) -> None:
+        self._shelves = shelves
+        self._failures = dict.fromkeys(shelves, 0)
+
+    def write(self) -> None:
+        """Write levels, and the failures since the last time."""
+        for name, shelf in self._shelves.items():
+            metrics.CACHE_BYTES.set(shelf.nbytes, name)
+            failures = shelf.failures
+            metrics.CACHE_FAILURES.add(failures - self._failures[name], name)
+            self._failures[name] = failures

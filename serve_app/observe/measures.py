@@ -2,6 +2,10 @@
 
 A metric is made in the process that first writes it, so importing the table of them loads no Ray. One write costs
 2 microseconds (docs/guide/operations.md): stages write once per block or forward, not once per ROI.
+
+Ray's agents lose two things. The sum of a histogram is made up (every value counts as the middle of its bucket): what
+is added up or averaged is a ``Count``. And a gauge that nobody has set for 20 s is gone: levels are told again and
+again, also while they stand still.
 """
 
 from __future__ import annotations
@@ -9,13 +13,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from ray.util import metrics
 
-SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
 """Boundaries of times: half a decade apart, from a cached chip to a long job."""
+
+_EVERYWHERE: Final = ("application",)  # two applications of one cluster are told apart
+
+
+TOLD_EVERY_S: Final = 5.0  # a level that Ray has not heard for twice its interval of 10 s is gone
+
+
+class _Process:
+    """What every metric of this process is labelled with."""
+
+    application = ""
+
+
+def belong_to(application: str) -> None:
+    """Say which Serve application (or other program) the metrics of this process are of."""
+    _Process.application = application
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class Measure:
         stage: of the way of the data that it tells about.
         what: the rest of the name; its last word is the unit.
         doc: one sentence.
-        labels: names of its labels, in the order in which values are given.
+        labels: names of its labels, in the order in which values are given; ``application`` is one of every metric.
     """
 
     kind: ClassVar[str]
@@ -47,8 +67,13 @@ class Measure:
         """The names that Prometheus sees."""
         return tuple(f"ray_{self.name}{suffix}" for suffix in self.suffixes)
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """All its labels."""
+        return (*_EVERYWHERE, *self.labels)
+
     def _tags(self, labels: Sequence[str]) -> dict[str, str]:
-        return dict(zip(self.labels, labels, strict=True))
+        return {"application": _Process.application, **dict(zip(self.labels, labels, strict=True))}
 
 
 class Count(Measure):
@@ -61,7 +86,7 @@ class Count(Measure):
     def _made(self) -> metrics.Counter:
         from ray.util.metrics import Counter
 
-        return Counter(self.name, self.doc, self.labels)
+        return Counter(self.name, self.doc, self.label_names)
 
     def add(self, amount: float, *labels: str) -> None:
         """Count so many more; nothing is written for 0."""
@@ -70,7 +95,7 @@ class Count(Measure):
 
 
 class Level(Measure):
-    """Goes up and down; each process tells its own."""
+    """Goes up and down; each process tells its own, and tells it again every ``TOLD_EVERY_S``."""
 
     kind = "gauge"
     suffixes = ("",)
@@ -79,7 +104,7 @@ class Level(Measure):
     def _made(self) -> metrics.Gauge:
         from ray.util.metrics import Gauge
 
-        return Gauge(self.name, self.doc, self.labels)
+        return Gauge(self.name, self.doc, self.label_names)
 
     def set(self, amount: float, *labels: str) -> None:
         """How it stands now."""
@@ -91,7 +116,7 @@ class Spread(Measure):
     """A histogram."""
 
     kind = "histogram"
-    suffixes = ("_bucket", "_sum", "_count")
+    suffixes = ("_bucket", "_count")  # and ``_sum``, which is not to be used
 
     bounds: tuple[float, ...] = SECONDS
 
@@ -99,7 +124,7 @@ class Spread(Measure):
     def _made(self) -> metrics.Histogram:
         from ray.util.metrics import Histogram
 
-        return Histogram(self.name, self.doc, list(self.bounds), self.labels)
+        return Histogram(self.name, self.doc, list(self.bounds), self.label_names)
 
     def observe(self, amount: float, *labels: str) -> None:
         """One more of them."""

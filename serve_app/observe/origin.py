@@ -15,15 +15,17 @@ class Origin:
     Attributes:
         request_id: as in ``X-Request-ID``; of a forward for several requests, all of theirs.
         traceparent: the span that the work belongs to, as W3C Trace Context writes it; None makes no trace.
+        callers_trace: id of the trace that the caller is in, also where ours is not part of it.
     """
 
     request_id: str = ""
     traceparent: str | None = None
+    callers_trace: str = ""
 
     @property
     def trace_id(self) -> str:
-        """The trace's id; empty where there is none."""
-        return "" if self.traceparent is None else self.traceparent.split("-")[1]
+        """The trace's id, for log lines; empty where there is none."""
+        return self.callers_trace if self.traceparent is None else self.traceparent.split("-")[1]
 
 
 NOBODY = Origin()

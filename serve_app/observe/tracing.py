@@ -10,13 +10,16 @@ nothing at all. The library is imported when traces are turned on, and only then
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
+from rs_embed_core.errors import RSEmbedError
 from serve_app.observe.origin import NOBODY, Origin, origin, under
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ type Fact = str | bool | int | float | None
 
 _EXPORT_EVERY_MS: Final = 1000  # the library's 5 s lose more when a process is killed
 _PREFIX: Final = "rs_embed."
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class _Process:
@@ -52,12 +56,17 @@ class Work:
         if self._span is not None:
             self._span.set_attributes(_named(facts))
 
+    def fail(self, kind: str, code: str | None = None) -> None:
+        """Say that it failed: as what, and with which code. What a message says may be the caller's alone."""
+        if self._span is not None:
+            _fail(self._span, kind, code)
+
     def end(self, error: BaseException | None = None) -> None:
         """It is done, or failed."""
         if self._span is None:
             return
         if error is not None:
-            _fail(self._span, error)
+            _fail(self._span, type(error).__name__, error.code if isinstance(error, RSEmbedError) else None)
         self._span.end()
 
 
@@ -78,12 +87,13 @@ def set_up(process: str, endpoint: str | None, ratio: float) -> None:
     if endpoint is None or _Process.tracer is not None:
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-    resource = Resource({"service.name": "rs-embed", "service.instance.id": process})
+    resource = Resource({"service.name": "rs-embed", "service.instance.id": uuid4().hex, f"{_PREFIX}process": process})
+    resource = resource.merge(OTELResourceDetector().detect())  # OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME
     provider = TracerProvider(sampler=ParentBasedTraceIdRatio(ratio), resource=resource)
     exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_EVERY_MS))
@@ -96,7 +106,7 @@ def begin_request(name: str, request_id: str, traceparent: str | None) -> Work:
     Args:
         traceparent: as the caller sent it, right or wrong; one that is wrong counts as none.
     """
-    untraced = Work(Origin(request_id))
+    untraced = Work(Origin(request_id, callers_trace=_trace_of(traceparent)))
     if _Process.tracer is None:
         return untraced
     from opentelemetry.trace import SpanKind
@@ -110,10 +120,21 @@ def begin_request(name: str, request_id: str, traceparent: str | None) -> Work:
     return work
 
 
-def note_request(facts: Mapping[str, Fact]) -> None:
-    """Say more about the request that this task works for."""
+def _trace_of(traceparent: str | None) -> str:
+    found = _TRACEPARENT.fullmatch(traceparent or "")
+    return found[1] if found else ""
+
+
+def note_request(facts: Mapping[str, Fact], failed: str | None = None) -> None:
+    """Say more about the request that this task works for.
+
+    Args:
+        failed: the code of the failure; None where there was none of the service's.
+    """
     if (work := _request.get()) is not None:
         work.note(facts)
+        if failed is not None:
+            work.fail("problems", failed)
 
 
 def begin(name: str, parent: Origin, **facts: Fact) -> Work:
@@ -205,8 +226,8 @@ def _named(facts: Mapping[str, Fact]) -> dict[str, str | bool | int | float]:
     return {f"{_PREFIX}{name}": value for name, value in facts.items() if value is not None}
 
 
-def _fail(started: Span, error: BaseException) -> None:
+def _fail(started: Span, kind: str, code: str | None) -> None:
     from opentelemetry.trace import Status, StatusCode
 
-    started.record_exception(error)
-    started.set_status(Status(StatusCode.ERROR, type(error).__name__))
+    started.set_attributes({"error.type": kind} | ({} if code is None else {f"{_PREFIX}code": code}))
+    started.set_status(Status(StatusCode.ERROR, code or kind))

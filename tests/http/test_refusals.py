@@ -14,14 +14,27 @@ from rs_embed_core.errors import (
     UnsupportedMedia,
 )
 from serve_app.http.accept import negotiate
+from serve_app.observe import metrics
 from serve_app.wire.codecs import ARROW, JSON, NDJSON
 from tests.http.calls import ONE, POINT, client_of, get, many, post, problem_of
 from tests.http.fake_service import FakeService
+from tests.unit.written import written
 
 
 async def _send(content: bytes | AsyncIterator[bytes], **headers: str) -> httpx2.Response:
     async with client_of(FakeService()) as client:
         return await client.post("/v1/embeddings", content=content, headers=headers)
+
+
+async def test_what_is_refused_before_any_model_is_asked_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = written(monkeypatch, metrics.REQUEST_REFUSED)
+    await _send(b'{"model": ', **{"content-type": JSON})
+    await _send(b"model=dofa", **{"content-type": "application/x-www-form-urlencoded"})
+    await post(FakeService(), ONE, "text/csv")
+    await post(FakeService(), {"model": "dofa", "spatial": POINT, "output": "vector"})
+    await post(FakeService(), ONE)
+    codes = [labels["code"] for labels in refused.labels]
+    assert codes == ["malformed_body", "unsupported_media_type", "not_acceptable", "invalid_request"]
 
 
 async def test_json_that_is_not_json():

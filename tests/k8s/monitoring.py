@@ -23,6 +23,8 @@ WITHOUT_A_FAULT_NEVER = (
     metrics.FETCH_RETRIES,
     metrics.LIMITER_COMPLAINTS,
     metrics.LIMITER_LOST_RENEWALS,
+    metrics.CACHE_FAILURES,
+    metrics.FORWARD_HALVINGS,
     metrics.FORWARD_FAILURES,
     metrics.STREAM_RESENT_ROIS,
 )
@@ -32,7 +34,7 @@ _NOT_HERE: Mapping[str, str] = {
     "ray_node_gpus_utilization": "needs a GPU",
     "ray_node_gram_used": "needs a GPU",
     "ray_node_gram_available": "needs a GPU",
-    "ray_serve_num_http_error_requests_total": "counts errors only",
+    "ray_serve_replica_shutdown_duration_ms_count": "counts replicas that have gone",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -11,11 +12,13 @@ import pytest
 import ray
 import yaml
 
+from rs_embed_core.errors import ProviderAuth
 from serve_app.observe import metrics
 from tests.k8s.manifests import K8S, pods, rendered
 from tests.k8s.manifests import documents as built
 from tests.k8s.monitoring import (
     COMPONENT,
+    ROOT,
     RUNBOOKS,
     asked_metrics,
     dashboards,
@@ -27,6 +30,7 @@ from tests.k8s.monitoring import (
 from tests.k8s.promtool import MISSING, is_left_out, promtool
 
 _OURS = {name: measure for measure in metrics.ALL for name in measure.exported}
+_ADDED = ("namespace", "NodeAddress")  # by the scrape and by Ray
 _SELECTED = re.compile(r"(ray_rs_embed_[a-z0-9_]+)\{([^}]*)\}")
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
@@ -59,26 +63,66 @@ def test_labels_are_those_that_the_metrics_have() -> None:
     for expression in expressions:
         for name, selection in _SELECTED.findall(expression):
             labels = set(re.findall(r"(\w+)(?==|!)", re.sub(r'"[^"]*"', "", selection)))
-            assert labels <= set(_OURS[name].labels), expression
+            assert labels <= {*_OURS[name].label_names, *_ADDED}, expression
             found += 1
         ours = [name for name in names_in(expression) if name in _OURS]
         for group in _BY.findall(expression):
             if len(ours) == len(names_in(expression)):
-                known = {label for name in ours for label in _OURS[name].labels} | {"le"}
+                known = {label for name in ours for label in _OURS[name].label_names} | {"le", *_ADDED}
                 assert set(group.split(", ")) <= known, expression
     assert found > 20
+
+
+def test_nothing_asks_for_the_sum_of_a_histogram() -> None:
+    """Ray makes them up from the middles of the buckets."""
+    pages = [text for path in (ROOT / "docs").rglob("*.md") for text in re.findall(r"`[^`]*`", path.read_text())]
+    wrong = [name for _, name in asked_metrics() if name.endswith("_sum")]
+    wrong += [name for text in pages for name in names_in(text) if name.endswith("_sum")]
+    assert not wrong
+    assert "_sum" not in {suffix for measure in metrics.ALL for suffix in measure.suffixes}
+
+
+def test_two_clusters_are_told_apart_everywhere() -> None:
+    for rule in rules():
+        groups = _BY.findall(rule["expr"])
+        assert all("namespace" in group.split(", ") for group in groups), rule["alert"]
+        assert groups or "ray_node_" in rule["expr"], rule["alert"]  # those keep every label
+    for board in dashboards().values():
+        for title, query in queries(board):
+            selectors = re.findall(r"\bray_[a-z0-9_]+(\{[^}]*\})?", query)
+            chosen = all('namespace=~"$namespace"' in selector for selector in selectors)
+            assert chosen or title == "variable namespace", title
+
+
+def _refusals() -> set[str]:
+    """Codes of the errors by which providers refuse an account, as their sources have them."""
+    codes = {ProviderAuth.default_code}
+    for path in (ROOT / "rs_embed_core" / "providers").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                named = [word.value for word in call.keywords if word.arg == "code"]
+                given = {"ProviderAuth": named, "_refused": call.args[1:2]}.get(call.func.id, [])
+                codes |= {str(part.value) for part in given if isinstance(part, ast.Constant)}
+    return codes
+
+
+def test_every_refusal_of_an_account_raises_the_alert() -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == "RsEmbedProviderRefusesUs")
+    asked = set(re.findall(r'outcome=~"([^"]*)"', rule["expr"]))
+    (codes,) = (set(text.split("|")) for text in asked)
+    assert {"credentials_expired", "missing_project"} < _refusals() <= codes
 
 
 def test_what_ray_does_not_expose_here_it_does_elsewhere() -> None:
     """The names are in Ray's own source, so an upgrade that drops one is noticed."""
     package = Path(ray.__file__).parent
     reporter = (package / "dashboard/modules/reporter/reporter_agent.py").read_text()
-    ingress = (package / "serve/_private/request_ingress_metrics.py").read_text()
+    controller = (package / "serve/_private/deployment_state.py").read_text()
     asked = {name for _, name in asked_metrics()}
     for name in not_here_names():
         assert name in asked
-        plain = name.removeprefix("ray_").removesuffix("_total").replace("_http_", "_{protocol_name}_")
-        assert f'"{plain}"' in reporter + ingress
+        plain = name.removeprefix("ray_").removesuffix("_count")
+        assert f'"{plain}"' in reporter + controller
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
@@ -134,6 +178,16 @@ def test_the_pod_monitors_find_pods_and_ports(overlay: str) -> None:
                 if pod.owner["kind"] == "RayService":
                     ports = [port["name"] for part in pod.containers for port in part.get("ports", [])]
                     assert endpoint["port"] in ports, (monitor["metadata"]["name"], pod.where)
+
+
+def test_what_is_asked_for_is_kept(overlay: str) -> None:
+    monitors = [doc for doc in built(overlay) if doc["kind"] == "PodMonitor"]
+    for monitor in monitors:
+        (endpoint,) = (point for point in monitor["spec"]["podMetricsEndpoints"] if point["port"] == "metrics")
+        (kept,) = (rule["regex"] for rule in endpoint["metricRelabelings"] if rule["action"] == "keep")
+        assert [name for _, name in asked_metrics() if not re.fullmatch(kept, name)] == []
+        dropped = [rule["regex"] for rule in endpoint["metricRelabelings"] if rule["action"] == "labeldrop"]
+        assert not any(re.fullmatch(regex, label) for regex in dropped for label in ("WorkerId", "NodeAddress"))
 
 
 def test_an_overlay_carries_the_dashboard(overlay: str) -> None:

@@ -54,6 +54,7 @@ class _Failing(nn.Module):
         errors = {
             "memory": torch.OutOfMemoryError("CUDA out of memory."),
             "runtime": RuntimeError("the kernel gave up"),
+            "bug": KeyError("bug"),
             "value": ValueError("the image is too small"),
         }
         if self._how in errors:
@@ -118,7 +119,7 @@ def crowded_card(room: int) -> ModelCard:
 def failing_card(how: str) -> ModelCard:
     """The same with a network that fails."""
     card = averages_card()
-    kinds = ("memory", "runtime", "value", "nan", "inf")
+    kinds = ("memory", "runtime", "value", "bug", "nan", "inf")
     option = Option("how", how, "How it fails.", "build", choices=kinds)
     return replace(card, options=(option,), network=f"{__name__}:failing")
 

@@ -166,6 +166,7 @@ def test_what_the_device_has_no_room_for_is_computed_in_parts():
         network = small.load(selection, batch).network
         tokens, _ = small.forward(batch, selection)
         assert network.sizes == [13, 6, 3, 3, 3, 3, 1]  # halved until it fits, and nothing is computed twice
+        assert small.halvings == 2
         small.forward(batch.take(0, 7), selection)
         assert network.sizes[7:] == [3, 3, 1]  # remembered
     with registered(averages_card()) as card:

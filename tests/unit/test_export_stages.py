@@ -25,7 +25,9 @@ from serve_app.export.job import ExportJob
 from serve_app.export.packing import packed, unpacked
 from serve_app.export.reading import OneReading, Reading
 from serve_app.export.stages import EncodeRois, Outcomes, ReadRois
+from serve_app.observe import metrics
 from serve_app.settings import ServiceSettings
+from tests.unit.written import written
 
 SUMMER = {"start": "2022-06-01", "end": "2022-09-01"}
 PLACES = [PointBuffer(11 + 0.01 * i, 48, 80) for i in range(7)]
@@ -64,6 +66,19 @@ class Counting:
 
 def _fetch_plan() -> FetchPlan:
     return plan(Ask("mosaiks", temporal=TemporalSpec.range(*SUMMER.values())).at(PLACES[0])).fetch
+
+
+def test_what_an_export_computes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, ground = written(monkeypatch, metrics.STREAM_ROWS), written(monkeypatch, metrics.STREAM_KM2)
+    busy = written(monkeypatch, metrics.FORWARD_BUSY_SECONDS)
+    outcomes(job({"b": {"model": "mosaiks"}}), *PLACES[:2], NOWHERE)
+    assert [(labels["application"], labels["outcome"]) for labels in rows.labels] == [
+        ("export", "ok"),
+        ("export", "invalid_request"),
+    ]
+    assert rows.total == 3
+    assert 0 < ground.total < 1
+    assert busy.total > 0
 
 
 def test_what_several_models_want_is_read_once_and_paid_once() -> None:

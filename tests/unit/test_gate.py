@@ -112,8 +112,10 @@ def test_a_part_of_the_quota_can_be_given_and_taken() -> None:
 def test_faults_of_configuration_open_the_circuit_for_a_while() -> None:
     gate = Gate(QUICK, name="x")
     for _ in range(3):
+        assert not gate.broken
         gate.enter(Terms())
         gate.leave(DENIED)
+    assert gate.broken
     with pytest.raises(ProviderAuth, match="no access"):
         gate.enter(Terms())
 

@@ -5,24 +5,37 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from ray.util.metrics import Metric
 
-from rs_embed_core import PointBuffer, TemporalSpec
-from rs_embed_core.errors import NoImagery, UnknownModel
+from rs_embed_core import PointBuffer, TemporalSpec, providers
+from rs_embed_core.errors import (
+    DeadlineExceeded,
+    ForwardError,
+    NoImagery,
+    ProviderError,
+    RSEmbedError,
+    UnknownModel,
+)
 from rs_embed_core.fetch import fetch
 from rs_embed_core.geo import Grid, bounds_of
 from rs_embed_core.plan import plan
 from rs_embed_core.prepare import prepare
 from rs_embed_core.providers import get_provider
+from rs_embed_core.providers.calls import Asking, Tally, Verdict, in_parallel
+from rs_embed_core.providers.gate import Gate, Quota
 from rs_embed_core.specs.request import Ask
 from serve_app.observe import metrics
-from serve_app.observe.fetching import Reads, count_block, km2
+from serve_app.observe.fetching import Bills, Reads, count_block, km2
 from serve_app.observe.jobs import Jobs, Watch
 from serve_app.observe.measures import Count, Level, Spread
+from serve_app.observe.outcomes import CALLERS, outcome_of
 from serve_app.wire.blocks import BlockItem
 from serve_app.wire.rows import Row
+from tests.unit.written import written
 
 
 def item(index: int, *facts: tuple[str, str | int]) -> BlockItem:
@@ -34,13 +47,10 @@ def item(index: int, *facts: tuple[str, str | int]) -> BlockItem:
 
 
 def test_reads_are_summed_by_outcome_and_place() -> None:
-    paid, free = (("requests", 2), ("retries", 1), ("cache", "miss")), (("requests", 0), ("cache", "memory"))
     failed = BlockItem(3, error=NoImagery("none."))
-    reads = Reads.of([item(0, *paid), item(1, *paid), item(2, *free), failed])
+    reads = Reads.of([item(0, ("cache", "miss")), item(1, ("cache", "miss")), item(2, ("cache", "memory")), failed])
     assert reads.outcomes == {("ok", "nobody"): 3, ("no_imagery", "caller"): 1}
     assert reads.found == {"miss": 2, "memory": 1}
-    assert reads.counts["requests"] == 4
-    assert reads.counts["retries"] == 2
 
 
 def test_only_what_was_read_counts_as_ground() -> None:
@@ -68,8 +78,30 @@ def test_ground_of_other_projections() -> None:
 
 
 def test_a_block_is_counted_without_a_cluster() -> None:
-    items = [item(0, ("requests", 2), ("queued_ms", 30), ("cache", "miss")), BlockItem(1, error=NoImagery("none."))]
+    items = [item(0, ("cache", "miss")), BlockItem(1, error=NoImagery("none."))]
     count_block(items, provider="gee", model="mosaiks-gaussian", samples=1)
+
+
+def test_a_read_is_paid_for_whether_or_not_a_chip_comes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, gate, bills = written(monkeypatch, metrics.FETCH_REQUESTS), Gate(Quota(), name="x"), Bills()
+
+    def asking() -> Asking:
+        return Asking(lambda _: Verdict(ProviderError("gone."), tries=1), gate, Tally())
+
+    def fails(_: float) -> None:
+        raise OSError
+
+    def read() -> None:
+        asking().ask(fails)
+
+    with ThreadPoolExecutor(2) as threads, bills.of("gee"), pytest.raises(ProviderError):
+        in_parallel([read, read, lambda: asking().ask(lambda _: None)], threads)
+    bills.write()
+    assert sent.total == 3
+    with pytest.raises(ProviderError):
+        read()  # outside of the block
+    bills.write()
+    assert sent.total == 3
 
 
 async def _rows(*lists: list[Row]) -> AsyncIterator[list[Row]]:
@@ -84,15 +116,57 @@ async def test_rows_pass_through_a_watch_unchanged(caplog: pytest.LogCaptureFixt
     assert seen == lists
     (line,) = caplog.records
     assert (line.message, line.end, line.rows, line.problems) == ("request ended", "problems", 3, 1)
+    assert (line.levelname, line.codes) == ("INFO", {"no_imagery": 1})
 
 
-@pytest.mark.parametrize(("rows", "rois", "end"), [(1, 1, "complete"), (1, 2, "left"), (0, 1, "left")])
-def test_how_a_request_ended(rows: int, rois: int, end: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_that_the_service_failed_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    lists = [[Row(0, error=NoImagery("none.")), Row(1, error=ForwardError("the network failed."))], [Row(2)]]
+    with caplog.at_level("INFO", "serve_app"):
+        [rows async for rows in Jobs().watched(_rows(*lists), model="m", rois=3)]
+    (line,) = caplog.records
+    assert (line.levelname, line.error, line.end) == ("WARNING", "the network failed.", "problems")
+    assert line.codes == {"no_imagery": 1, "forward_error": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (NoImagery("none."), "caller"),
+        (ProviderError("no such band.", code="unknown_band"), "caller"),
+        (ProviderError("gone."), "service"),
+        (DeadlineExceeded("late."), "service"),
+        (DeadlineExceeded("late.", context={"timeout_s": 1.0}), "caller"),
+    ],
+)
+def test_at_whose_door_it_lies(error: RSEmbedError, fault: str) -> None:
+    assert outcome_of(error) == (error.code, fault)
+
+
+def test_codes_that_are_the_caller_s_are_codes_that_providers_give() -> None:
+    sources = [path.read_text() for path in Path(providers.__file__).parent.rglob("*.py")]
+    for code in CALLERS:
+        assert any(f'"{code}"' in source for source in sources)
+
+
+BAD = NoImagery("none.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "rois", "end"),
+    [
+        ([Row(0)], 1, "complete"),
+        ([Row(0)], 2, "left"),
+        ([], 1, "left"),
+        ([Row(0), Row(1, error=BAD)], 2, "problems"),
+        ([Row(0, error=BAD), Row(1, error=BAD)], 2, "failed"),
+    ],
+)
+def test_how_a_request_ended(rows: list[Row], rois: int, end: str, caplog: pytest.LogCaptureFixture) -> None:
     watch = Watch("m", rois)
     if rows:
-        watch.take([Row(0)])
+        watch.take(rows)
     with caplog.at_level("INFO", "serve_app"):
-        watch.end(failed=False)
+        watch.end()
     assert caplog.records[0].end == end
 
 
@@ -133,7 +207,7 @@ def test_every_metric_can_be_made(measure: Count | Level | Spread) -> None:
     made = vars(measure)["_made"]
     assert isinstance(made, Metric)
     assert made.info["name"] == measure.name
-    assert made.info["tag_keys"] == measure.labels
+    assert made.info["tag_keys"] == ("application", *measure.labels)
 
 
 def test_nothing_is_not_counted() -> None:

@@ -20,9 +20,11 @@ from rs_embed_core.sample import Batch, join
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.weights import HubFile
 from serve_app.deployments.encoder import EncoderReplica
+from serve_app.observe import metrics
 from serve_app.settings import CheckpointSettings, ModelSettings
 from serve_app.wire.blocks import Payload
-from tests.unit.small_cards import averages_card, crowded_card, registered
+from tests.unit.small_cards import averages_card, crowded_card, failing_card, registered
+from tests.unit.written import written
 
 
 def replica_of(card: ModelCard, batch_size: int) -> EncoderReplica:
@@ -58,14 +60,40 @@ async def test_a_replica_that_runs_out_of_memory_loses_no_sample() -> None:
         np.testing.assert_array_equal(one, other.data)
 
 
-async def test_samples_that_do_not_fit_even_alone_say_so() -> None:
-    with registered(crowded_card(room=0)) as card:
+async def test_samples_that_do_not_fit_even_alone_say_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures, busy = written(monkeypatch, metrics.FORWARD_FAILURES), written(monkeypatch, metrics.FORWARD_BUSY_SECONDS)
+    samples_over = written(monkeypatch, metrics.BATCH_FORWARDED_SAMPLES)
+    with caplog.at_level("WARNING", "serve_app"), registered(crowded_card(room=0)) as card:
         batch, selection = samples(card, 3)
         replica = EncoderReplica(
             Ask(card.id), ModelSettings(model=card.id, device="cpu", warm_up=False), CheckpointSettings()
         )
         ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
     assert [(index, error.code) for index, error in part.errors] == [(i, "out_of_memory") for i in range(3)]
+    assert failures.total == len(busy.labels) == 4  # the batch, then each sample: the device worked for all of them
+    assert {(labels["model"], labels["code"]) for labels in failures.labels} == {("mosaiks-gaussian", "out_of_memory")}
+    assert samples_over.total == 3
+    lines = [record for record in caplog.records if record.message == "a forward failed"]
+    assert [(line.samples, line.code) for line in lines] == [(3, "out_of_memory"), *[(1, "out_of_memory")] * 3]
+
+
+async def test_a_bug_in_a_network_is_counted_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = written(monkeypatch, metrics.FORWARD_FAILURES)
+    with registered(failing_card("bug")) as card:
+        batch, selection = samples(card, 1)
+        replica = EncoderReplica(
+            Ask(card.id), ModelSettings(model=card.id, device="cpu", warm_up=False), CheckpointSettings()
+        )
+        with caplog.at_level("ERROR", "serve_app"), contextlib.suppress(KeyError):
+            await replica.encode([Payload((batch,))], selection)
+    assert [labels["code"] for labels in failures.labels] == ["internal_error"]
+    (line,) = caplog.records
+    assert line.message == "a forward failed"
+    assert line.exc_info is not None
 
 
 ABSENT = HubFile("nobody/nothing", "weights.safetensors", "0" * 40)

@@ -191,8 +191,9 @@ async def test_a_bug_in_a_stage_is_a_problem_and_not_a_hang() -> None:
 
 
 async def test_closing_the_stream_cancels_its_work() -> None:
-    before = asyncio.all_tasks()
     by = router(LocalFetchers(delay_ms=50))
+    await collect(Job(ASK, places(1)), by)  # from its first span on a fetch actor tells how it stands
+    before = asyncio.all_tasks()
     job = Job(ASK, places(100))
     rows = stream(job, by.route(job))
     async with contextlib.aclosing(rows):

@@ -15,7 +15,8 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 def test_nothing_is_traced_while_traces_are_off() -> None:
     work = tracing.begin_request("request", "abc", TRACE)
-    assert work.origin == Origin("abc")
+    assert work.origin == Origin("abc", callers_trace=TRACE.split("-")[1])
+    assert work.origin.trace_id == TRACE.split("-")[1]  # log lines name it all the same
     work.note({"rois": 1})
     work.end()
     with under(Origin("abc", TRACE)), tracing.span("part", index=1) as part:
@@ -56,8 +57,10 @@ work = tracing.begin_request("request", "abc", known + "01")
 assert work.origin.trace_id == known.split("-")[1]
 assert work.origin.traceparent != known + "01", "a span of its own"
 assert tracing.begin("part", work.origin).origin.trace_id == work.origin.trace_id
-for unwanted in (known + "00", "nonsense", None):
+for unwanted in ("nonsense", None):
     assert tracing.begin_request("request", "abc", unwanted).origin == Origin("abc"), unwanted
+unsampled = tracing.begin_request("request", "abc", known + "00").origin
+assert (unsampled.traceparent, unsampled.trace_id) == (None, known.split("-")[1])
 assert tracing.begin("part", Origin("abc")).origin == Origin("abc")
 import os
 os._exit(0)  # the spans have nowhere to go
