@@ -14,7 +14,7 @@ from rs_embed_core.embedding import (
     Source,
     georeference,
 )
-from rs_embed_core.geo import FULL_WINDOW, Grid, Window
+from rs_embed_core.geo import FULL_INSET, Grid, Inset
 from rs_embed_core.inputs import Shape
 from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, read_scale, recipe
@@ -47,10 +47,10 @@ def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArr
     if info.layout is None:
         data = tokens[0].data
         extent = info.extent or _shape(plan).extent(info.grid.height, info.grid.width)
-        return data, None if pooled else _cell_grid(info, cells, extent, info.window)
+        return data, None if pooled else _cell_grid(info, cells, extent, info.inset)
     if pooled:
-        window = None if plan.roi == FULL_WINDOW else plan.roi
-        areas = [info.layout.owned_area(tile, window) for tile in info.tiles]
+        inset = None if plan.roi == FULL_INSET else plan.roi
+        areas = [info.layout.owned_area(tile, inset) for tile in info.tiles]
         merge = merge_mean if plan.ask.output.pooling == "mean" else merge_max
         return merge([token.data for token in tokens], areas), None
     whole = stitch([token.data for token in tokens], info.layout)
@@ -60,13 +60,13 @@ def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArr
     return np.ascontiguousarray(whole[:, r0:r1, c0:c1]), _cell_grid(info, stitched, extent, plan.roi)
 
 
-def _cell_grid(info: ChipInfo, cells: tuple[int, int], extent: Extent, window: Window | None) -> Grid:
-    """Where the kept cells are: ``cells`` cover ``extent`` evenly, and the ROI's window was cut from them.
+def _cell_grid(info: ChipInfo, cells: tuple[int, int], extent: Extent, inset: Inset | None) -> Grid:
+    """Where the kept cells are: ``cells`` cover ``extent`` evenly, and the ROI's inset was cut from them.
 
     Where the last tile was shifted back its cells are out of step with the others, by less than one cell.
     """
     whole = info.grid.divided(extent, *cells)
-    return whole if window is None else whole.crop(*crop_cells(*cells, window))
+    return whole if inset is None else whole.crop(*crop_cells(*cells, inset))
 
 
 def _shape(plan: Plan) -> Shape:
@@ -82,26 +82,15 @@ def describe(
     timings_ms: Mapping[str, float],
 ) -> EmbeddingMeta:
     """The provenance of one result."""
-    ask, read = plan.ask, plan.fetch
+    ask = plan.ask
     pooled = ask.output.mode == "pooled"
     product = recipe(ask).card.product
     about = ("nodata_fraction", *product.facts) if product else ()
-    source = Source(
-        provider=info.provider,
-        collection=info.collection,
-        bands=info.bands,
-        scale_m=read_scale(recipe(ask)),
-        composite=read.composite,
-        cloudy_pct=read.cloudy_pct,
-        fill_value=read.fill_value,
-        acquisitions=info.acquisitions,
-        facts=tuple(fact for fact in info.facts if fact[0] not in about),
-    )
     return EmbeddingMeta(
         model=plan.selection.model,
         variant=plan.selection.variant,
         modality=plan.selection.modality,
-        source=source,
+        source=_source(plan, info, tuple(fact for fact in info.facts if fact[0] not in about)),
         window=plan.window,
         kind="on_the_fly" if product is None else "precomputed",
         temporal_mode="year" if product else "range" if ask.temporal is None else ask.temporal.mode,
@@ -120,6 +109,22 @@ def describe(
     )
 
 
+def _source(plan: Plan, info: ChipInfo, facts: tuple[tuple[str, str | int | float | bool], ...]) -> Source:
+    """The imagery as it was read, and the facts of the read."""
+    read = plan.fetch
+    return Source(
+        provider=info.provider,
+        collection=info.collection,
+        bands=info.bands,
+        scale_m=read_scale(recipe(plan.ask)),
+        composite=read.composite,
+        cloudy_pct=read.cloudy_pct,
+        fill_value=read.fill_value,
+        acquisitions=info.acquisitions,
+        facts=facts,
+    )
+
+
 def _weights_notice(encoder: EncoderInfo) -> tuple[Notice, ...]:
     weights = encoder.checkpoint
     if weights is None or weights.verified is not False:
@@ -131,6 +136,6 @@ def _weights_notice(encoder: EncoderInfo) -> tuple[Notice, ...]:
 def _pooling_name(plan: Plan, info: ChipInfo) -> str:
     """``mean`` or ``max``; the cells of a rectangular ROI are reported as the reference does."""
     how = recipe(plan.ask).card.roi_pooling
-    if plan.roi == FULL_WINDOW or info.layout is not None or how == "head":
+    if plan.roi == FULL_INSET or info.layout is not None or how == "head":
         return plan.ask.output.pooling
     return "roi_grid_mean" if how == "mean" else f"roi_grid_{plan.ask.output.pooling}"

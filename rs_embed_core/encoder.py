@@ -257,8 +257,8 @@ def _look(features: Features, view: View, start: int, stop: int) -> Tensor:
         layout, index = view.tile
         r0, r1, c0, c1 = layout.kept(index, rows, columns)
         return grid[:, :, r0:r1, c0:c1]
-    if view.window is not None and not (view.output == "pooled" and view.head):
-        r0, r1, c0, c1 = crop_cells(rows, columns, view.window)
+    if view.inset is not None and not (view.output == "pooled" and view.head):
+        r0, r1, c0, c1 = crop_cells(rows, columns, view.inset)
         grid = grid[:, :, r0:r1, c0:c1]
     if view.output == "grid":
         return grid

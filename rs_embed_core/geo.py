@@ -21,9 +21,9 @@ WEB_MERCATOR = "EPSG:3857"
 MAX_LATITUDE = 85.05112878  # where the Mercator square ends
 _LATTICE_EPS = 1e-9
 _SQUARE_TOLERANCE = 1e-4
-FULL_WINDOW = (0.0, 1.0, 0.0, 1.0)
+FULL_INSET = (0.0, 1.0, 0.0, 1.0)
 
-type Window = tuple[float, float, float, float]
+type Inset = tuple[float, float, float, float]
 """An ROI inside its square fetch: fractions (y0, y1, x0, x1) of height and width, y from north."""
 
 
@@ -82,8 +82,8 @@ def bounds_of(spatial: Spatial) -> Bounds:
     return Bounds(west, south, east, north)
 
 
-def square(spatial: Spatial) -> tuple[Bounds, Window]:
-    """The centred square that is fetched for an ROI, and the ROI's window inside it.
+def square(spatial: Spatial) -> tuple[Bounds, Inset]:
+    """The centred square that is fetched for an ROI, and the ROI's inset in it.
 
     A ``PointBuffer``, and a box whose sides differ by at most 1e-4, stays as it is. If the square would leave
     valid longitudes or latitudes the ROI's own rectangle is used, as in the reference.
@@ -92,12 +92,12 @@ def square(spatial: Spatial) -> tuple[Bounds, Window]:
     width, height = bounds.width, bounds.height
     side = max(width, height)
     if isinstance(spatial, PointBuffer) or abs(width - height) <= _SQUARE_TOLERANCE * side:
-        return bounds, FULL_WINDOW
+        return bounds, FULL_INSET
     dx, dy = (side - width) / 2, (side - height) / 2
     grown = Bounds(bounds.west - dx, bounds.south - dy, bounds.east + dx, bounds.north + dy)
     limit = math.pi * RADIUS_M
     if max(abs(grown.west), abs(grown.east)) > limit or max(abs(grown.south), abs(grown.north)) > limit:
-        return bounds, FULL_WINDOW
+        return bounds, FULL_INSET
     return grown, (*_fractions(height / side), *_fractions(width / side))
 
 

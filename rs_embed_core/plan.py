@@ -10,7 +10,7 @@ from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.degrees import CELL_DEGREES, degree_grid
 from rs_embed_core.errors import InvalidRequest, RoiTooLarge
-from rs_embed_core.geo import FULL_WINDOW, WEB_MERCATOR, Grid, Window, bounds_of, square, to_lonlat
+from rs_embed_core.geo import FULL_INSET, WEB_MERCATOR, Grid, Inset, bounds_of, square, to_lonlat
 from rs_embed_core.inputs import Input
 from rs_embed_core.notice import Notice
 from rs_embed_core.preprocessing.time import CalendarYear
@@ -37,7 +37,7 @@ class Plan:
     selection: Selection
     window: Period
     fetch: FetchPlan
-    roi: Window = FULL_WINDOW
+    roi: Inset = FULL_INSET
     spatial: Spatial | None = None
     notices: tuple[Notice, ...] = ()
     also: tuple[FetchPlan, ...] = ()
@@ -57,7 +57,7 @@ class Plan:
             return self.spatial.lon, self.spatial.lat
         if self.spatial is None:
             return self.fetch.grid.centre if self.fetch.grid.crs else None
-        read = bounds_of(self.spatial) if self.roi == FULL_WINDOW else square(self.spatial)[0]
+        read = bounds_of(self.spatial) if self.roi == FULL_INSET else square(self.spatial)[0]
         west, south = to_lonlat(read.west, read.south)
         east, north = to_lonlat(read.east, read.north)
         return (west + east) / 2, (south + north) / 2
@@ -112,13 +112,13 @@ def plan(request: EmbedRequest) -> Plan:
     )
 
 
-def _region(spatial: Spatial, shared: Recipe) -> tuple[Grid, Window]:
-    """The pixels that are read for an ROI, and the ROI's window inside them."""
+def _region(spatial: Spatial, shared: Recipe) -> tuple[Grid, Inset]:
+    """The pixels that are read for an ROI, and the ROI's inset in them."""
     if shared.input.region == "degrees":
         grid = degree_grid(spatial)
         _check_size(grid.transform[0] / CELL_DEGREES, -grid.transform[4] / CELL_DEGREES, shared)
-        return grid, FULL_WINDOW
-    bounds, roi = square(spatial) if shared.input.region == "square" else (bounds_of(spatial), FULL_WINDOW)
+        return grid, FULL_INSET
+    bounds, roi = square(spatial) if shared.input.region == "square" else (bounds_of(spatial), FULL_INSET)
     scale = read_scale(shared)
     _check_size(bounds.width / scale, bounds.height / scale, shared)
     return Grid.on_lattice(bounds, scale), roi

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import PrepInfo
 from rs_embed_core.errors import InvalidInput, NoImagery, RoiTooLarge
-from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.geo import FULL_INSET, Grid
 from rs_embed_core.inputs import Shape
 from rs_embed_core.notice import Notice
 from rs_embed_core.plan import Plan, Recipe, read_scale, recipe
@@ -32,6 +32,9 @@ SYNTHETIC_NOTICE = Notice(
     "The imagery is simulated (backend synthetic); the embedding describes no real place.",
 )
 
+type _Piece = tuple[int, NDArray[np.float32], NDArray[np.bool_] | None]
+"""A tile's index, pixels and mask."""
+
 
 def prepare(chip: Chip, plan: Plan) -> Prepared:
     """Turn a chip into samples.
@@ -49,38 +52,35 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     chip = frames.chip
     valid, notices = _holes(chip, finished=shared.card.product is not None)
     layout, remarks = _layout(plan, shared, chip.grid)
-    data = chip.data
-    if layout is not None and (snapped := (layout.rows.length, layout.columns.length)) != data.shape[-2:]:
-        data = _resampled(data, snapped, shared.input.fill_value)
-        valid = None if valid is None else _resample_mask(valid, snapped)
+    data, valid = _snapped(chip.data, valid, layout, shared.input.fill_value)
     kept = _kept_tiles(plan, layout)
-    chain = shared.input.chain_for(plan.selection.settings)
-    params = shared.card.params(plan.selection)
-    samples = []
-    for index, image, mask in _cut(data, valid, layout, kept):
-        raw = Sample(
-            {"image": image},
-            chip.bands,
-            mask,
-            params,
-            _view(plan, shared, layout, index),
-            scale_m=read_scale(shared),
-            tiled=layout is not None,
-        )
-        ready = chain(raw)
-        sides = _side_inputs(chip, shared, plan, _centre(plan, layout, index))
-        samples.append(replace(ready, arrays={**ready.arrays, **sides}))
+    samples = [_sample(piece, chip, plan, shared, layout) for piece in _cut(data, valid, layout, kept)]
     info = _describe(frames, plan, shared, layout, kept)
-    extra = (*frames.notices, *notices, *remarks, *samples[0].notices)
-    elapsed = 1e3 * (time.perf_counter() - started)
     info = replace(
         info,
-        notices=(*info.notices, *extra),
-        prepare_ms=elapsed,
+        notices=(*info.notices, *frames.notices, *notices, *remarks, *samples[0].notices),
+        prepare_ms=1e3 * (time.perf_counter() - started),
         extent=samples[0].extent,
-        window=samples[0].view.window,
+        inset=samples[0].view.inset,
     )
     return Prepared(tuple(samples), info)
+
+
+def _sample(piece: _Piece, chip: Chip, plan: Plan, shared: Recipe, layout: TileLayout | None) -> Sample:
+    """One sample: its pixels through the chain, and what stands beside them."""
+    index, image, mask = piece
+    raw = Sample(
+        {"image": image},
+        chip.bands,
+        mask,
+        shared.card.params(plan.selection),
+        _view(plan, shared, layout, index),
+        scale_m=read_scale(shared),
+        tiled=layout is not None,
+    )
+    ready = shared.input.chain_for(plan.selection.settings)(raw)
+    sides = _side_inputs(chip, shared, plan, _centre(plan, layout, index))
+    return replace(ready, arrays={**ready.arrays, **sides})
 
 
 def _check_frames(count: int, shared: Recipe) -> None:
@@ -147,6 +147,15 @@ def _cut_into(spec: InputPrepSpec, shape: Shape, grid: Grid) -> tuple[TileLayout
     return layout, ()
 
 
+def _snapped(
+    data: NDArray[np.float32], valid: NDArray[np.bool_] | None, layout: TileLayout | None, fill_value: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Pixels and mask at the size that the tiles are cut from."""
+    if layout is None or (size := (layout.rows.length, layout.columns.length)) == data.shape[-2:]:
+        return data, valid
+    return _resampled(data, size, fill_value), None if valid is None else _resample_mask(valid, size)
+
+
 def _resampled(data: NDArray[np.float32], size: tuple[int, int], fill_value: float) -> NDArray[np.float32]:
     """The pixels at another size; a value that is made of a missing one is missing, and no other."""
     finite = np.isfinite(data)
@@ -166,7 +175,7 @@ def _kept_tiles(plan: Plan, layout: TileLayout | None) -> tuple[int, ...]:
     """Tiles that the answer needs: for a vector only those that own some of the ROI."""
     if layout is None:
         return (0,)
-    if plan.ask.output.mode == "grid" or plan.roi == FULL_WINDOW:
+    if plan.ask.output.mode == "grid" or plan.roi == FULL_INSET:
         return tuple(range(layout.count))
     return tuple(i for i in range(layout.count) if layout.owned_area(i, plan.roi) > 0)
 
@@ -176,7 +185,7 @@ def _cut(
     valid: NDArray[np.bool_] | None,
     layout: TileLayout | None,
     kept: tuple[int, ...],
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_] | None]]:
+) -> Iterator[_Piece]:
     """Yield index, pixels and mask of each tile, edges replicated to full size."""
     if layout is None or layout.count == 1:
         yield 0, data, valid
@@ -195,10 +204,10 @@ def _view(plan: Plan, shared: Recipe, layout: TileLayout | None, index: int) -> 
     output = plan.ask.output
     if layout is not None and layout.count > 1:
         return View(output.mode, output.pooling, tile=(layout, index) if output.mode == "grid" else None)
-    window = None if plan.roi == FULL_WINDOW else plan.roi
+    inset = None if plan.roi == FULL_INSET else plan.roi
     how = shared.card.roi_pooling
-    pooling = "mean" if how == "mean" and window is not None else output.pooling
-    return View(output.mode, pooling, window is None or how == "head", window)
+    pooling = "mean" if how == "mean" and inset is not None else output.pooling
+    return View(output.mode, pooling, inset is None or how == "head", inset)
 
 
 def _side_inputs(chip: Chip, shared: Recipe, plan: Plan, place: tuple[float, float] | None) -> dict[str, Array]:
@@ -238,7 +247,7 @@ def _describe(frames: Series, plan: Plan, shared: Recipe, layout: TileLayout | N
     if chip.provider == "synthetic":
         notices.append(SYNTHETIC_NOTICE)
     headed = shared.card.roi_pooling == "head" and layout is None and plan.ask.output.mode == "pooled"
-    if headed and plan.roi != FULL_WINDOW:
+    if headed and plan.roi != FULL_INSET:
         text = "The vector is the model's image vector of the square around the rectangular ROI."
         notices.append(Notice("square_pooled", text))
     return ChipInfo(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rs_embed_core.chip import Acquisition
 from rs_embed_core.embedding import FrameCount, PrepInfo
-from rs_embed_core.geo import Grid, Window
+from rs_embed_core.geo import Grid, Inset
 from rs_embed_core.notice import Notice
 from rs_embed_core.sample import Extent, Sample
 from rs_embed_core.tiling import TileLayout
@@ -22,6 +22,7 @@ class ChipInfo:
         tiles: index in ``layout`` of each sample.
         frames: of the model's time axis, as reported.
         extent: the part of ``grid`` that the token grid covers, where the chain chose it.
+        inset: the ROI in fractions of the cells of one sample; None keeps all.
     """
 
     grid: Grid
@@ -37,7 +38,7 @@ class ChipInfo:
     notices: tuple[Notice, ...]
     prepare_ms: float
     extent: Extent | None = None
-    window: Window | None = None
+    inset: Inset | None = None
 
 
 @dataclass(frozen=True)

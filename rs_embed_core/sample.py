@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.geo import Window
+from rs_embed_core.geo import Inset
 from rs_embed_core.notice import Notice
 from rs_embed_core.specs.request import ModelConfig
 from rs_embed_core.tiling import TileLayout
@@ -28,15 +28,15 @@ class View:
     Attributes:
         output: one vector, or the cells.
         pooling: how cells become one vector.
-        head: take the network's own image vector where it has one; else pool the cells of ``window``.
-        window: the ROI in fractions of the sample's cells; None keeps all.
+        head: take the network's own image vector where it has one; else pool the cells of ``inset``.
+        inset: the ROI in fractions of the sample's cells; None keeps all.
         tile: the layout that the sample is a tile of and its index, for ``grid``: only owned cells leave.
     """
 
     output: Literal["pooled", "grid"] = "pooled"
     pooling: Literal["mean", "max"] = "mean"
     head: bool = True
-    window: Window | None = None
+    inset: Inset | None = None
     tile: tuple[TileLayout, int] | None = None
 
 

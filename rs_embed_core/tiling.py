@@ -111,10 +111,10 @@ class TileLayout:
         row, column = self._place(index)
         return *_cells(self.rows, cells_h)[row], *_cells(self.columns, cells_w)[column]
 
-    def owned_area(self, index: int, window: tuple[float, float, float, float] | None = None) -> float:
-        """Pixels that a tile owns, inside a window (y0, y1, x0, x1) of fractions of the image if given."""
+    def owned_area(self, index: int, inset: tuple[float, float, float, float] | None = None) -> float:
+        """Pixels that a tile owns, inside an inset (y0, y1, x0, x1) of fractions of the image if given."""
         row, column = self._place(index)
-        y0, y1, x0, x1 = (0.0, 1.0, 0.0, 1.0) if window is None else window
+        y0, y1, x0, x1 = (0.0, 1.0, 0.0, 1.0) if inset is None else inset
         height, width = self.rows.length, self.columns.length
         top, bottom = self.rows.owned[row]
         left, right = self.columns.owned[column]
@@ -149,9 +149,9 @@ def merge_max(vectors: Sequence[Floats], areas: Sequence[float]) -> Floats:
     return np.stack([vector for vector, area in zip(vectors, areas, strict=True) if area > 0]).max(axis=0)
 
 
-def crop_cells(height: int, width: int, window: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
-    """Cells (r0, r1, c0, c1) that a window of fractions (y0, y1, x0, x1) touches: outward, at least one."""
-    y0, y1, x0, x1 = window
+def crop_cells(height: int, width: int, inset: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """Cells (r0, r1, c0, c1) that an inset of fractions (y0, y1, x0, x1) touches: outward, at least one."""
+    y0, y1, x0, x1 = inset
     if max(y0, x0) <= _FULL and min(y1, x1) >= 1 - _FULL:
         return 0, height, 0, width
     r0 = min(max(math.floor(y0 * height), 0), height - 1)

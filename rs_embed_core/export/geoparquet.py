@@ -60,15 +60,17 @@ def write_geoparquet(
     extent = (west, south, east, north)
     emb = stac.collection(embeddings[0].meta, extent, vectors.shape[1])
     table = table.replace_schema_metadata({"geo": json.dumps(_geo(extent)), "emb": json.dumps(emb)})
-    path = Path(path)
+    return _write(table, Path(path), dim=vectors.shape[1])
+
+
+def _write(table: pa.Table, path: Path, *, dim: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = max(1, _ROW_GROUP_BYTES // (4 * vectors.shape[1] + _ROW_OVERHEAD))
     # Byte stream split: vectors are noise to a dictionary, but the exponents of their floats compress.
     pq.write_table(
         table,
         path,
         compression="zstd",
-        row_group_size=rows,
+        row_group_size=max(1, _ROW_GROUP_BYTES // (4 * dim + _ROW_OVERHEAD)),
         use_dictionary=["meta"],
         use_byte_stream_split=["embedding.list.element"],
     )

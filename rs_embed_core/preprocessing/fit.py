@@ -31,7 +31,7 @@ class PadToSquare:
 class PadToSquareAndBack:
     """Pad a rectangle to a square as ``PadToSquare``; of the cells those that the rectangle touches leave the device.
 
-    An ROI's window inside a square that was fetched stays what it is.
+    An ROI's inset in a square that was fetched stays what it is.
     """
 
     def __call__(self, sample: Sample) -> Sample:
@@ -41,11 +41,11 @@ class PadToSquareAndBack:
             return sample
         image, (top, left) = pad_to_square(sample.image)
         padded, view = sample.with_image(image), sample.view
-        if view.window is not None or view.tile is not None:
+        if view.inset is not None or view.tile is not None:
             return padded
         side = image.shape[-1]
-        window = (top / side, (top + height) / side, left / side, (left + width) / side)
-        return replace(padded, view=replace(view, head=False, window=window))
+        inset = (top / side, (top + height) / side, left / side, (left + width) / side)
+        return replace(padded, view=replace(view, head=False, inset=inset))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from rs_embed_core.geo import FULL_WINDOW, WEB_MERCATOR, Grid, Window, projection
+from rs_embed_core.geo import FULL_INSET, WEB_MERCATOR, Grid, Inset, projection
 from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.providers.cache import Shelf
 from rs_embed_core.providers.calls import Tally, billed_to
@@ -71,9 +71,9 @@ def _pixels(info: ChipInfo) -> int:
     return info.grid.height * info.grid.width * max(1, info.frames.requested)
 
 
-def km2(grid: Grid, window: Window = FULL_WINDOW) -> float:
-    """Square kilometres of ground under (a window of) a grid; 0 where nothing says where it lies."""
-    top, bottom, left, right = window
+def km2(grid: Grid, inset: Inset = FULL_INSET) -> float:
+    """Square kilometres of ground under (an inset of) a grid; 0 where nothing says where it lies."""
+    top, bottom, left, right = inset
     return (bottom - top) * (right - left) * _km2(grid)
 
 

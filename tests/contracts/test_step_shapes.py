@@ -63,11 +63,11 @@ def test_what_fits_already_is_not_copied(step):
     assert step(sample_of(image)).image is image
 
 
-def test_padding_is_cut_off_again_unless_a_window_is_asked_for():
+def test_padding_is_cut_off_again_unless_an_inset_is_asked_for():
     image = np.zeros((1, 2, 4, 8), np.float32)
     padded = PadToSquareAndBack()(sample_of(image))
-    assert padded.view == View(head=False, window=(0.25, 0.75, 0.0, 1.0))
+    assert padded.view == View(head=False, inset=(0.25, 0.75, 0.0, 1.0))
     np.testing.assert_array_equal(padded.image, PadToSquare()(sample_of(image)).image)
-    asked = View("grid", window=(0.1, 0.2, 0.3, 0.4))
+    asked = View("grid", inset=(0.1, 0.2, 0.3, 0.4))
     assert PadToSquareAndBack()(sample_of(image, view=asked)).view is asked
     assert PadToSquareAndBack()(sample_of(image[..., :4])).view == View()

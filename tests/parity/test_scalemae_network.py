@@ -201,7 +201,7 @@ def test_a_rectangle_is_the_window_of_a_square() -> None:
     height, width = request.fetch.grid.height, request.fetch.grid.width
     assert abs(height - width) <= 1
     (sample,) = prepare(ArrayProvider(recipe.patch((3, height, width))).fetch(request.fetch), request).samples
-    assert sample.view.window is not None
+    assert sample.view.inset is not None
 
 
 # --- the published file --------------------------------------------------------------------------------------

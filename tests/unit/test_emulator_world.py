@@ -129,5 +129,5 @@ def test_a_scene_loads_by_its_id(earth):
 
 def test_only_north_up_web_mercator_is_drawn(earth):
     grid = Grid("EPSG:32632", (10.0, 0.0, 400_000.0, 0.0, -10.0, 5_400_000.0), 8, 8)
-    with pytest.raises(ee.EEException, match="cannot be drawn on the grid EPSG:32632"):
+    with pytest.raises(ee.EEException, match="cannot be read on the grid EPSG:32632"):
         earth.pixels(median, grid, S2, ("B4",), around(850_000, 6_250_000, 8), SUMMER)

@@ -43,10 +43,10 @@ def small(request, tmp_path_factory):
         yield encoder(card, root)
 
 
-@pytest.mark.parametrize("output", ["pooled", "grid", "window"])
+@pytest.mark.parametrize("output", ["pooled", "grid", "inset"])
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_a_batch_is_its_samples_one_by_one(small, output, pooling):
-    view = {"window": (0.2, 0.6, 0, 1), "head": False} if output == "window" else {"output": output}
+    view = {"inset": (0.2, 0.6, 0, 1), "head": False} if output == "inset" else {"output": output}
     batch, selection = batch_of(quick(small.card), 4, pooling=pooling, **view)
     together, _ = small.forward(batch, selection)
     alone = [small.forward(batch.take(i, i + 1), selection)[0][0] for i in range(4)]
@@ -94,11 +94,11 @@ def test_every_view_by_hand():
         View(): 15,
         View(head=False): 7.5,
         View(pooling="max"): 15,
-        View(window=(0, 0.5, 0, 0.5), head=False): 2.5,
-        View(window=(0, 0.5, 0, 0.5), head=True): 15,
-        View(window=(0, 0.5, 0, 0.5), head=False, pooling="max"): 5,
+        View(inset=(0, 0.5, 0, 0.5), head=False): 2.5,
+        View(inset=(0, 0.5, 0, 0.5), head=True): 15,
+        View(inset=(0, 0.5, 0, 0.5), head=False, pooling="max"): 5,
         View("grid"): cells,
-        View("grid", window=(0.3, 0.5, 0, 0.3)): cells[1:2, 0:2],
+        View("grid", inset=(0.3, 0.5, 0, 0.3)): cells[1:2, 0:2],
         View("grid", tile=(layout, 0)): cells,
         View("grid", tile=(layout, 3)): cells[1:, 1:],
     }
@@ -115,7 +115,7 @@ def test_vectors_may_be_pooled_from_other_cells_than_the_grid_s():
     image = np.kron(cells, np.ones((8, 8), np.float32))[None, None]
     views = {
         View(head=False): -7.5,
-        View(window=(0, 0.5, 0, 0.5), head=False): -2.5,
+        View(inset=(0, 0.5, 0, 0.5), head=False): -2.5,
         View(head=False, pooling="max"): -2.5,
         View("grid"): cells,
     }

@@ -8,7 +8,7 @@ from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownModel
 from serve_app.export.job import ExportJob, read_job
 from serve_app.settings import load_settings
 
-_CLUSTER_S = Path(__file__).parents[2] / "k8s" / "components" / "jobs" / "export.yaml"
+_CLUSTER_S = Path(__file__).parents[2] / "k8s" / "overlays" / "production" / "export.yaml"
 PLACES = {"rois": "a.csv", "out": "b"}
 
 

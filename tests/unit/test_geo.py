@@ -10,7 +10,7 @@ from pyproj import Transformer
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.geo import (
-    FULL_WINDOW,
+    FULL_INSET,
     MAX_LATITUDE,
     WEB_MERCATOR,
     Bounds,
@@ -126,10 +126,10 @@ def test_any_place_on_earth_has_a_grid(spatial, scale):
     if isinstance(spatial, BBox):
         assume(spatial.maxlat - spatial.minlat > 1e-9)
         assume(min(abs(spatial.minlat), abs(spatial.maxlat)) < MAX_LATITUDE)
-    bounds, window = square(spatial)
+    bounds, inset = square(spatial)
     grid = Grid.on_lattice(bounds, scale)
     assert min(grid.height, grid.width) >= 1
-    y0, y1, x0, x1 = window
+    y0, y1, x0, x1 = inset
     assert 0 <= y0 < y1 <= 1
     assert 0 <= x0 < x1 <= 1
 
@@ -139,8 +139,8 @@ def test_any_place_on_earth_has_a_grid(spatial, scale):
 
 def test_the_window_of_the_golden_roi():
     # golden/galileo/nano_roi: width 1781.112, height 833.48, side the width
-    bounds, window = square(BBox(11.5, 48.1, 11.516, 48.105))
-    assert window == (0.266023, 0.733977, 0.0, 1.0)
+    bounds, inset = square(BBox(11.5, 48.1, 11.516, 48.105))
+    assert inset == (0.266023, 0.733977, 0.0, 1.0)
     assert bounds.width == pytest.approx(bounds.height)
 
 
@@ -159,8 +159,8 @@ def test_a_box_grows_about_its_centre():
 
 @pytest.mark.parametrize("spatial", [PointBuffer(11.5, 48.1, 320), BBox(0, 0, 1, 1.00004)])
 def test_what_is_square_already_stays(spatial):
-    bounds, window = square(spatial)
-    assert window is FULL_WINDOW
+    bounds, inset = square(spatial)
+    assert inset is FULL_INSET
     assert bounds == bounds_of(spatial)
 
 
@@ -174,8 +174,8 @@ def test_what_is_square_already_stays(spatial):
     ],
 )
 def test_a_square_that_would_leave_the_map_is_not_made(box):
-    bounds, window = square(box)
-    assert window == FULL_WINDOW
+    bounds, inset = square(box)
+    assert inset == FULL_INSET
     assert bounds == bounds_of(box)
 
 
@@ -192,7 +192,7 @@ def test_a_square_holds_its_box(box):
     except InvalidRequest:
         return
     outer, (y0, y1, x0, x1) = square(box)
-    slack = 2e-6 * max(outer.width, outer.height)  # the window is rounded to six decimals
+    slack = 2e-6 * max(outer.width, outer.height)  # the inset is rounded to six decimals
     assert outer.north - y0 * outer.height == pytest.approx(inner.north, abs=slack)
     assert outer.north - y1 * outer.height == pytest.approx(inner.south, abs=slack)
     assert outer.west + x0 * outer.width == pytest.approx(inner.west, abs=slack)

@@ -9,7 +9,7 @@ import pytest
 from rs_embed_core import BBox, FetchSpec, PointBuffer, SensorSpec, TemporalSpec
 from rs_embed_core.chip import FetchPlan, Period
 from rs_embed_core.errors import InvalidInput, InvalidRequest, RoiTooLarge, UnknownOption, Unsupported
-from rs_embed_core.geo import FULL_WINDOW, Grid
+from rs_embed_core.geo import FULL_INSET, Grid
 from rs_embed_core.plan import MAX_CHIP_VALUES, Plan, plan, recipe
 from rs_embed_core.registry import get_card, register_model
 from rs_embed_core.specs.request import Ask, OptionValue
@@ -31,7 +31,7 @@ def test_a_plan_by_hand():
     out = planned()
     assert out.selection.encoder == "mosaiks-gaussian"
     assert out.window == Period(dt.date(2022, 6, 1), dt.date(2022, 9, 1))
-    assert out.roi == FULL_WINDOW
+    assert out.roi == FULL_INSET
     assert out.spatial == PLACE
     assert out.notices == ()
     assert out.centre == pytest.approx((11.5, 48.1))

@@ -217,7 +217,7 @@ def test_a_vector_needs_only_the_tiles_that_own_some_of_the_roi():
 
 def test_what_a_view_asks_for():
     square, rectangle = PointBuffer(0, 0, 320), BBox(0, 0, 0.01, 0.005)
-    for model, spatial, head, window in (
+    for model, spatial, head, inset in (
         ("galileo", square, True, None),
         ("galileo", rectangle, False, (0.25, 0.75, 0.0, 1.0)),
         ("remoteclip", rectangle, True, (0.25, 0.75, 0.0, 1.0)),
@@ -226,7 +226,7 @@ def test_what_a_view_asks_for():
         ready = prepare(chip(request), request)
         view = ready.samples[0].view
         assert (view.output, view.pooling, view.head, view.tile) == ("pooled", "max", head, None)
-        assert view.window == (None if window is None else pytest.approx(window, abs=1e-5))
+        assert view.inset == (None if inset is None else pytest.approx(inset, abs=1e-5))
         assert codes(ready) == (["square_pooled"] if model == "remoteclip" else [])
 
 

@@ -34,7 +34,7 @@ def test_the_maximum_of_a_series_is_taken_over_time_first(tmp_path: Path) -> Non
         corner = (0.0, 0.5, 0.0, 0.5)
         views = (
             View(pooling="max"),
-            View(pooling="max", window=corner, head=False),
+            View(pooling="max", inset=corner, head=False),
             View("grid", pooling="max"),
             View("grid", pooling="mean"),
         )
