@@ -72,7 +72,7 @@ class Export:
         ledgers = {label: Ledger.read(store, label, made[label], parts) for label in asks}
         if not replace:
             for label, ledger in ledgers.items():
-                ledger.check(store, made[label])
+                ledger.check(made[label])
         work = todo(parts, list(ledgers.values()))
         surveyed = survey(work, rois, asks)
         return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed)

@@ -69,7 +69,6 @@ def run(export: Export) -> Iterator[Progress]:
         Unavailable: the service is not there.
     """
     for label, ledger in export.ledgers.items():
-        ledger.clear(export.store)
         ledger.begin(export.store, export.made[label])
     writer, gathering = Writer(export.store, export.ledgers, export.rois), Gathering(export.work)
     clock, done = _Clock(export.rows), 0
