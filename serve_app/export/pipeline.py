@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -21,7 +21,7 @@ _ASKED_S = 3600.0  # for an answer: what a service takes at most, by its default
 _AT_ONCE = 2  # calls of an actor: while one waits for its last reads, or assembles, the next goes on
 
 
-def outcomes_of(export: Export) -> Iterator[Outcomes]:
+def outcomes_of(export: Export) -> Generator[Outcomes]:
     """Yield what becomes of everything that is missing.
 
     Raises:

@@ -251,7 +251,16 @@ def test_a_part_is_complete_when_every_roi_has_its_row_and_no_row_counts_twice()
     assert complete is not None
     assert (complete.label, sorted(row.index for row in complete.rows)) == ("m", sorted(PARTS[0].indices))
     assert gathering.add(Outcomes(0, "m", tuple(map(good, others)))) == (0, None)
+    assert gathering.left == 4
     assert gathering.add(Outcomes(0, "n", tuple(map(good, PARTS[0].indices))))[0] == 4
+    assert gathering.left == 0
+
+
+def test_what_is_done_again_is_no_cost_of_its_rows(store: Store) -> None:
+    gathered, rows = Gathered(PARTS[0], "m", set(PARTS[0].indices)), tuple(map(good, PARTS[0].indices))
+    for _ in range(2):
+        gathered.add(Outcomes(0, "m", rows, device_s=0.5))
+    assert Writer(store, {"m": read(store)}, ROIS).write(gathered).device_s == 0.5
 
 
 def test_failures_are_kept_and_a_second_try_adds_its_rows(store: Store, tmp_path: Path) -> None:
