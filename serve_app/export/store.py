@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import posixpath
 import re
 import time
@@ -64,6 +65,19 @@ class Store:
             InvalidRequest: as ``located``.
         """
         return cls(*located(place))
+
+    def check_writable(self) -> None:
+        """Refuse a folder of this machine that cannot be written to; what a bucket allows shows when it is written to.
+
+        Raises:
+            InvalidRequest: it says what is in the way.
+        """
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            return
+        there = next(path for path in (Path(self.root), *Path(self.root).parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            msg = f"--out {self.root} cannot be written: {there} is no folder that this account may write to."
+            raise InvalidRequest(msg, hint="Give another --out.")
 
     def write(self, name: str, content: bytes) -> None:
         """Make a file of this name and content; one that is there is replaced."""
