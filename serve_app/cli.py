@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -10,7 +11,7 @@ from typing import NoReturn
 from rs_embed_core.errors import RSEmbedError
 from rs_embed_core.release import package_version
 from serve_app.commands import dev, doctor, embed, export, k8s, models, quicklook, serve, weights
-from serve_app.commands.command import Failed
+from serve_app.commands.command import Failed, Lines
 
 _BAD = 2
 
@@ -38,13 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 1 where a command says that something failed, 2 for an error."""
+    """The exit code: 0, 1 (or another) where a command says that something failed, 2 for an error."""
     args = build_parser().parse_args(argv)
     try:
-        for line in args.run(args):
-            print(line, flush=True)
-    except Failed:
-        return 1
+        _say(args.run(args), to_the_end=args.to_the_end)
+    except Failed as failed:
+        return failed.code
     except KeyboardInterrupt:
         return 130  # as a shell says it
     except BrokenPipeError:  # the reader (head, less) has seen enough
@@ -56,6 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return _BAD
     return 0
+
+
+def _say(lines: Lines, *, to_the_end: bool) -> None:
+    """Print the lines as they come.
+
+    Args:
+        to_the_end: the command's work goes on when nobody reads its lines any more.
+
+    Raises:
+        BrokenPipeError: nobody reads them any more.
+    """
+    for line in lines:
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            if not to_the_end:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:

@@ -27,7 +27,15 @@ class Subcommands(Protocol):
 
 
 class Failed(Exception):
-    """The command said all it had to say, and it was not good: exit code 1."""
+    """The command said all it had to say, and it was not good.
+
+    Args:
+        code: the exit code.
+    """
+
+    def __init__(self, code: int = 1) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
 
 
 def add_command(
@@ -41,7 +49,7 @@ def add_command(
         epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, to_the_end=False)
     return parser
 
 

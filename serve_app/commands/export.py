@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from serve_app.commands.arguments import model_and_variant
-from serve_app.commands.command import Failed, Lines, Subcommands, add_command, add_json, dumps, table
+from serve_app.commands.command import Failed, Lines, Subcommands, add_command, add_json, dumps
 from serve_app.commands.configuration import read_settings
+from serve_app.commands.export_lines import by_code, estimate_lines, failure_lines, imagery_lines, progress_line
 
 if TYPE_CHECKING:
-    from serve_app.export.estimate import Estimate, ModelCost
     from serve_app.export.job import ExportJob
     from serve_app.export.ledger import Failure
     from serve_app.export.planned import Export
-    from serve_app.export.run import Progress
 
 _EXAMPLES = (
     "rs-embed export --rois fields.parquet --out embeddings --model mosaiks --model dofa/base --year 2022 --dry-run",
@@ -25,7 +22,7 @@ _EXAMPLES = (
     "rs-embed export job.yaml --service rs-embed",
     "rs-embed export job.yaml --rois gs://bucket/fields.parquet --out gs://bucket/embeddings --num-gpus 1",
 )
-_SHOWN = 20  # failures that are printed
+_AGAIN, _FINAL = 1, 3  # exit codes: another run may mend some of the failures, or none
 
 
 def add(commands: Subcommands) -> None:
@@ -42,6 +39,7 @@ def add(commands: Subcommands) -> None:
     what.add_argument("--start", metavar="DATE", help="first day, such as 2022-06-01")
     what.add_argument("--end", metavar="DATE", help="first day after the window")
     what.add_argument("--year", type=int, help="a calendar year instead")
+    what.add_argument("--backend", metavar="NAME", help="where imagery comes from (default: the settings' default)")
     what.add_argument("--part-rois", type=int, metavar="N", help="ROIs of one file (default: 1024)")
     who = parser.add_argument_group("who computes (default: actors of the job itself)")
     text = "a Serve application of the same Ray cluster (default name: rs-embed)"
@@ -52,6 +50,7 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what it would take; read and compute nothing")
     parser.add_argument("--replace", action="store_true", help="compute again what was made in another way")
     add_json(parser)
+    parser.set_defaults(to_the_end=True)  # rs-embed export job.yaml | head
 
 
 def export(args: argparse.Namespace) -> Lines:
@@ -61,28 +60,61 @@ def export(args: argparse.Namespace) -> Lines:
         Failed: more ROIs did than are allowed to.
     """
     from serve_app.commands.rois import scan_rois
-    from serve_app.export.ledger import FAILURES
     from serve_app.export.planned import Export
 
     job = job_of(args)
     settings = read_settings(args.config, flags=job.settings)
     planned = Export.planned(job, settings, scan_rois(job.rois), replace=args.replace)
-    estimate = planned.estimate
+    if args.dry_run:
+        yield from _foreseen(planned, for_programs=args.json)
+        return
     if not args.json:
-        yield from _estimate_lines(planned, estimate)
-    if not args.dry_run:
+        yield from estimate_lines(planned, planned.estimate)
+    estimate = planned.estimate.to_dict()
+    try:
         yield from _run(planned, quiet=args.json)
-    failures = [] if args.dry_run else planned.failures
+    except KeyboardInterrupt:
+        yield f"stopped: {planned.kept} rows are kept in {job.out}; run it again for the others"
+        raise
+    failures = planned.failures
     if args.json:
-        result = {"rows": _rows(planned), "failures": [{"model": name, **vars(found)} for name, found in failures]}
-        yield dumps({"estimate": estimate.to_dict(), "result": None if args.dry_run else result})
-    elif not args.dry_run:
-        yield f"rows in {job.out}: {_rows(planned)}; failures: {len(failures)}"
-        yield from (f"  {_who(name, found)}{found.code}: {found.message}" for name, found in failures[:_SHOWN])
-        if failures:
-            yield f"  all of them: {job.out.rstrip('/')}/{FAILURES}"
-    if len(failures) > job.allowed_failures:
-        raise Failed
+        result = {"rows": planned.kept, "failures": list(map(_failure, failures))}
+        yield dumps({"estimate": estimate, "problems": [], "result": result})
+    else:
+        yield from _ended(planned)
+    if len(failures) > planned.allowed_failures:
+        raise Failed(_AGAIN if any(failure.again for _, failure in failures) else _FINAL)
+
+
+def _foreseen(planned: Export, *, for_programs: bool) -> Lines:
+    """Yield what a run would take, and what would fail in it."""
+    problems = planned.problems
+    if for_programs:
+        yield dumps({"estimate": planned.estimate.to_dict(), "problems": list(map(_failure, problems)), "result": None})
+        return
+    yield from estimate_lines(planned, planned.estimate)
+    if problems:
+        yield f"will fail: {by_code(problems)}"
+        yield from failure_lines(problems)
+    yield from (f"weights of {label}: not on this machine: {text}" for label, text in planned.weights_missing.items())
+
+
+def _ended(planned: Export) -> Lines:
+    """Yield what there is now."""
+    from serve_app.export.ledger import FAILURES
+
+    failures, out = planned.failures, planned.job.out
+    yield f"rows in {out}: {planned.kept}; failures: {by_code(failures)}"
+    if any(imagery.provider == "synthetic" for imagery in planned.imagery.values()):
+        yield from imagery_lines(planned)
+    yield from failure_lines(failures)
+    if failures:
+        yield f"  all of them: {out.rstrip('/')}/{FAILURES}"
+
+
+def _failure(entry: tuple[str, Failure]) -> dict[str, object]:
+    label, found = entry
+    return {"model": label, **vars(found)}
 
 
 def job_of(args: argparse.Namespace) -> ExportJob:
@@ -93,8 +125,8 @@ def job_of(args: argparse.Namespace) -> ExportJob:
     """
     from serve_app.export.job import read_job
 
-    given = {"rois": args.rois, "out": args.out, "part_rois": args.part_rois, "service": args.service}
-    flags: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    names = ("rois", "out", "backend", "part_rois", "service")
+    flags: dict[str, object] = {name: value for name in names if (value := vars(args)[name]) is not None}
     if args.model:
         flags["models"] = [_model(text) for text in args.model]
     when = {name: value for name in ("year", "start", "end") if (value := vars(args)[name]) is not None}
@@ -114,71 +146,11 @@ def _run(planned: Export, *, quiet: bool) -> Lines:
     """Yield how far it is."""
     from serve_app.export.cluster import connected, shortages
 
-    with connected(planned.settings) if planned.work else nullcontext() as there:
+    with connected(planned.job, planned.settings) if planned.work else nullcontext() as there:
         from serve_app.export.run import run  # Ray reads its environment when it is imported
 
         if there is not None and not quiet:
             yield from (f"waiting: {lack}" for lack in shortages(planned.job, planned.settings, there))
         for progress in run(planned):
             if planned.work and not quiet:
-                yield _progress_line(progress)
-
-
-def _rows(planned: Export) -> int:
-    return sum(marker.rows for ledger in planned.ledgers.values() for marker in ledger.markers.values())
-
-
-def _who(name: str, found: Failure) -> str:
-    """The ROI and the model; what is wrong with a row of the file says by itself which one it is."""
-    return f"ROI {found.index}, {name}: " if name else ""
-
-
-def _estimate_lines(planned: Export, estimate: Estimate) -> Lines:
-    files = len(planned.parts) * len(planned.asks)
-    todo = sum(len({label for labels in entry.wanted.values() for label in labels}) for entry in planned.work)
-    bad = f" (bad rows: {len(planned.refused)})" if planned.refused else ""
-    yield f"ROIs: {len(planned.rois)}{bad}; files: {files}, complete: {files - todo}"
-    if not planned.work:
-        return
-    yield (
-        f"to do: ROIs {estimate.rois}, reads {estimate.reads}, pixels {_count(estimate.pixels)}, "
-        f"{_size(estimate.bytes_read)} of imagery in memory, {_size(estimate.bytes_written)} to write"
-    )
-    yield from table([("MODEL", "ROIS", "SAMPLES", "DEVICE", "WRITTEN"), *map(_cost_row, estimate.models.items())])
-    yield f"DEVICE: measured where parts are complete, else about, at {planned.job.workers.tflops:g} TFLOP/s"
-
-
-def _cost_row(entry: tuple[str, ModelCost]) -> Sequence[str]:
-    label, cost = entry
-    seconds = "not known" if cost.device_s is None else f"{_time(cost.device_s)}{', measured' if cost.measured else ''}"
-    return label, str(cost.rois), str(cost.samples), seconds, _size(cost.bytes_written)
-
-
-def _progress_line(progress: Progress) -> str:
-    rate = progress.done / progress.elapsed_s if progress.elapsed_s else 0.0
-    left = f", about {_time(progress.left_s)} left" if progress.left_s else ""
-    failed = f", {progress.failed} failed" if progress.failed else ""
-    return (
-        f"{progress.done} of {progress.total} rows, {progress.files} files{failed}, "
-        f"{rate:.0f} rows/s, {_time(progress.elapsed_s)}{left}"
-    )
-
-
-def _count(number: float) -> str:
-    return _scaled(number, ("", " thousand", " million", " billion", " trillion"))
-
-
-def _size(nbytes: float) -> str:
-    return _scaled(nbytes, (" B", " kB", " MB", " GB", " TB", " PB"))
-
-
-def _scaled(number: float, units: Sequence[str]) -> str:
-    power = 0 if number < 1 else min(len(units) - 1, int(math.log10(number) / 3 + 1e-9))
-    return f"{number / 1000**power:.3g}{units[power]}"
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"
+                yield progress_line(progress)

@@ -21,6 +21,7 @@ _BOX = ("minlon", "minlat", "maxlon", "maxlat")
 _POINT = ("lon", "lat", "buffer_m")
 _COLUMNS = f"Give the columns {', '.join(_BOX)}, or {', '.join(_POINT)}"
 _WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # JSON that is not GeoJSON
+_NO_GEOMETRY = (*_WRONG_SHAPE, shapely.errors.ShapelyError)
 _UNREADABLE = (*_WRONG_SHAPE, OSError, csv.Error, pa.ArrowException, shapely.errors.ShapelyError)
 _DEGREES = (LONLAT, "OGC:CRS84")
 
@@ -77,9 +78,16 @@ def _numbered(rows: Iterable[object], build: Callable[[object], Spatial]) -> _Ro
         try:
             yield build(row)
         except RSEmbedError as error:
-            error.message = f"ROI {index}: {error.message}"
-            error.context["index"] = index
-            yield error
+            yield _of_row(index, error)
+        except _NO_GEOMETRY as error:
+            what = f"its geometry cannot be read: {type(error).__name__}: {error}"
+            yield _of_row(index, InvalidRequest(what, hint="Mend it, or leave such rows out."))
+
+
+def _of_row(index: int, error: RSEmbedError) -> RSEmbedError:
+    error.message = f"ROI {index}: {error.message}"
+    error.context["index"] = index
+    return error
 
 
 def _csv(file: IO[bytes]) -> _Rows:
@@ -119,7 +127,7 @@ def _of_feature(feature: object) -> Spatial:
         msg = f"it is a {type(feature).__name__}."
         raise InvalidRequest(msg, hint="Give a GeoJSON feature.")
     bare = feature.get("type") != "Feature"
-    found = feature if bare else feature["geometry"]
+    found = feature if bare else feature.get("geometry")
     geometry = None if found is None else shapely.from_geojson(json.dumps(found))
     properties = {} if bare else feature.get("properties") or {}
     return _of_geometry(geometry, properties.get("buffer_m"))

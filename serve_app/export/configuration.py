@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from rs_embed_core.chip import FetchPlan
 from rs_embed_core.errors import JSONValue
 from rs_embed_core.plan import backend_of, read_scale, recipe
 from rs_embed_core.specs.request import Ask
+from rs_embed_core.weights import HubFile
 from serve_app.export.job import ExportJob
 from serve_app.providers import set_up
 from serve_app.settings import ServiceSettings
@@ -16,7 +18,7 @@ def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[s
     """Everything that the numbers of one model of a job depend on, beside the ROIs."""
     shared = recipe(ask)
     options = shared.selection.settings
-    weights = shared.card.variant(shared.selection.variant, shared.selection.modality).weights
+    weights = weights_of(ask)
     return {
         "model": shared.selection.model,
         "variant": shared.selection.variant,
@@ -25,19 +27,33 @@ def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[s
         "weights": None if weights is None else str(weights),
         "window": shared.window.to_dict(),
         "frames": [period.to_dict() for period in shared.frames],
-        "imagery": {
-            "collections": [read.collection for read in (shared.read, *shared.also)],
-            "bands": list(shared.bands),
-            "scale_m": read_scale(shared),
-            "cloudy_pct": shared.read.cloudy_pct,
-            "composite": shared.read.composite,
-            "fill_value": shared.read.fill_value,
-        },
+        "imagery": {"scale_m": read_scale(shared), "reads": [_read(read) for read in (shared.read, *shared.also)]},
         "output": ask.output.to_dict(),
         "input_prep": ask.input_prep.to_dict(),
         "chain": shared.input.chain_for(options).digest,
         **_made_by(ask, job, settings),
     }
+
+
+def _read(read: FetchPlan) -> dict[str, JSONValue]:
+    """All of a read but its place and its dates."""
+    return {
+        "collection": read.collection,
+        "bands": list(read.bands),
+        "cloudy_pct": read.cloudy_pct,
+        "composite": read.composite,
+        "fill_value": read.fill_value,
+        "orbit": read.orbit,
+        "linear": read.linear,
+        "require_iw": read.require_iw,
+        "relax_iw": read.relax_iw,
+    }
+
+
+def weights_of(ask: Ask) -> HubFile | None:
+    """The weights of a model; None where it has none."""
+    shared = recipe(ask)
+    return shared.card.variant(shared.selection.variant, shared.selection.modality).weights
 
 
 def _made_by(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, JSONValue]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import CheckpointError, ForwardError, RSEmbedError
 from rs_embed_core.passthrough import INFO, passed
-from rs_embed_core.plan import plan, recipe
+from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
 from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask
@@ -18,6 +18,7 @@ from rs_embed_core.specs.spatial import Spatial
 from rs_embed_core.tokens import Tokens
 from serve_app.assembled import assembled
 from serve_app.export.job import Workers
+from serve_app.export.planning import plan_of
 from serve_app.export.reading import Block
 from serve_app.observe.fetching import km2
 from serve_app.observe.forwarding import count_rows
@@ -70,7 +71,7 @@ class Encoding:
                 outcomes, encoder = _encoded(model, batch, encoder)
                 packed.append(EncodedBatch.of(outcomes))
             seconds = time.perf_counter() - started
-        plans = {item.index: plan(model.ask.at(rois[item.index])) for item in info.good}
+        plans = {item.index: plan_of(model.ask, rois[item.index]) for item in info.good}
         encoded = Encoded((tuple(packed),), encoder, 1e3 * seconds)
         failed = [_failed(item) for item in info.items if item.error is not None]
         rows = [*assembled(info, plans, packed, encoded), *failed]

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 
 from rs_embed_core.chip import FetchPlan
 from rs_embed_core.errors import JSONValue, RSEmbedError
-from rs_embed_core.plan import Plan, plan, recipe
+from rs_embed_core.plan import Plan, recipe
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
 from rs_embed_core.tiling import TileLayout
 from serve_app.export.chunks import Todo
-from serve_app.export.ledger import Ledger
+from serve_app.export.ledger import Failure, Ledger
+from serve_app.export.planning import plan_of
 
 _VALUE_BYTES = 4
 _ROW_BYTES = 300  # of a row beside its vector: a file's metas are alike, so little is left of them
@@ -81,12 +82,13 @@ class Survey:
 
     Attributes:
         nbytes: of the imagery and the samples of each ROI.
+        problems: why a model cannot plan an ROI, with the model.
     """
 
     nbytes: dict[int, float] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     planned: dict[str, int] = field(default_factory=dict)
-    refused: set[int] = field(default_factory=set)
+    problems: list[tuple[str, Failure]] = field(default_factory=list)
     reads: int = 0
     pixels: int = 0
     values: int = 0
@@ -97,9 +99,9 @@ class Survey:
         held = 0
         for label, ask in asks.items():
             try:
-                resolved = plan(ask.at(roi))
-            except RSEmbedError:  # its row will say what is wrong
-                self.refused.add(index)
+                resolved = plan_of(ask, roi)
+            except RSEmbedError as error:  # its row will say so too
+                self.problems.append((label, Failure.of(index, error)))
                 continue
             reads.update((resolved.fetch, *resolved.also))
             samples = samples_of(resolved)
@@ -141,7 +143,7 @@ def estimate(found: Survey, asks: Mapping[str, Ask], ledgers: Sequence[Ledger], 
     }
     return Estimate(
         rois=len(found.nbytes),
-        refused=len(found.refused),
+        refused=len({failure.index for _, failure in found.problems}),
         reads=found.reads,
         pixels=found.pixels,
         values=found.values,

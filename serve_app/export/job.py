@@ -51,7 +51,9 @@ class ExportJob(_Section):
     input_prep: str | Mapping[str, Any] = Field("resize", description="resize, tile, auto, or an object.")
     backend: str = Field("auto", description="Where imagery comes from.")
     part_rois: int = Field(1024, ge=1, description="ROIs of one file.")
-    allowed_failures: int = Field(0, ge=0, description="Failures with which the exit code is still 0.")
+    allowed_failures: float = Field(
+        0, ge=0, description="Failures with which the exit code is still 0; below 1 a share of all rows."
+    )
     read_timeout_s: float = Field(600, gt=0, description="Longest time for the reads of one ROI.")
     service: str | None = Field(None, description="Serve application that computes; empty computes in the job itself.")
     askers: int = Field(2, ge=1, description="Actors that ask the service.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +19,8 @@ _DONE = "_done"
 _MADE = "_made.json"
 _SHOWN = 5  # changes that are named
 _READS_AT_ONCE = 32  # of markers: in an object store each takes a while
+_MARKER = re.compile(r"part-\d{5,}\.json")
+_DATA = re.compile(r"part-\d{5,}\.parquet")
 _FINAL = (SpecError, ModelError, NoImagery)  # the ROI's or the model's own affair: they will fail again
 _TEMPORARY_CODES = ("checkpoint_error", "out_of_memory", "forward_error")
 
@@ -63,7 +67,11 @@ class Marker:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Marker:
-        """The marker that ``to_dict`` described."""
+        """The marker that ``to_dict`` described.
+
+        Raises:
+            KeyError, TypeError: it is none.
+        """
         failures = tuple(Failure(**failure) for failure in value["failures"])
         return cls(**{**value, "failures": failures})
 
@@ -82,6 +90,10 @@ class Made:
         """For these parts."""
         rois = sum(len(part.indices) for part in parts)
         return cls(configuration, rois, digest([part.digest for part in parts]), part_rois)
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The JSON form."""
+        return asdict(self)
 
     def digests(self, parts: Iterable[Part]) -> dict[int, str]:
         """What the marker of each part must say, by number: it changes with the ROIs and with the configuration."""
@@ -106,30 +118,34 @@ class Ledger:
     Attributes:
         digests: what the marker of each part must say, by number.
         stale: names of markers of another configuration, or of parts that there are no more.
+        orphans: names of data files that no marker speaks for: a run was killed before it wrote the marker.
+        before: how what is there was made (``_made.json``); None where nothing says it.
     """
 
     label: str
     digests: Mapping[int, str]
     markers: dict[int, Marker] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    before: Mapping[str, Any] | None = None  # Any: JSON
 
     @classmethod
     def read(cls, store: Store, label: str, made: Made, parts: Sequence[Part]) -> Ledger:
-        """What the store has."""
-        ledger = cls(label, made.digests(parts))
+        """What the store has. A marker that cannot be read is none, and neither is one of a file of another size."""
+        ledger = cls(label, made.digests(parts), before=store.read_json(f"{_DONE}/{label}/{_MADE}"))
         by_name = {f"{part.name}.json": part for part in parts}
-        there = store.names(f"model={label}")
-        names = sorted(store.names(f"{_DONE}/{label}") - {_MADE})
-        with ThreadPoolExecutor(_READS_AT_ONCE) as threads:
-            found = list(threads.map(lambda name: store.read_json(f"{_DONE}/{label}/{name}"), names))
-        for name, value in zip(names, found, strict=True):
-            if value is None:  # another run has removed it meanwhile
-                continue
-            part, marker = by_name.get(name), Marker.from_dict(value)
+        there = {name: size for name, size in store.sizes(f"model={label}").items() if _DATA.fullmatch(name)}
+        known = set()
+        for name, marker in _markers(store, f"{_DONE}/{label}"):
+            part, file = by_name.get(name), f"{name.removesuffix('.json')}.parquet"
             if part is None or marker.digest != ledger.digests[part.number]:
                 ledger.stale.append(name)
-            elif not marker.rows or f"{part.name}.parquet" in there:
+            elif not marker.rows or there.get(file) == marker.file_bytes:
                 ledger.markers[part.number] = marker
+            else:
+                continue
+            known.add(file)
+        ledger.orphans += sorted(there.keys() - known)
         return ledger
 
     def missing(self, part: Part) -> tuple[int, ...]:
@@ -140,30 +156,50 @@ class Ledger:
         again = {failure.index for failure in marker.failures if failure.again}
         return tuple(index for index in part.indices if index in again)
 
-    def check(self, store: Store, made: Made) -> None:
+    def check(self, made: Made) -> None:
         """Refuse to mix results that were made in different ways.
 
         Raises:
-            InvalidRequest: the store has some that were; it says what differs.
+            InvalidRequest: the store has some that were, or may have been; it says what differs.
         """
+        hint = "Give another --out; or --replace, to compute again what differs."
+        if self.orphans and self.before is None:
+            msg = f"nothing says how {self.orphans[0]} of {self.label} in --out was made."
+            raise InvalidRequest(msg, hint=hint)
         if not self.stale:
             return
-        before = store.read_json(f"{_DONE}/{self.label}/{_MADE}")
-        differs = [] if before is None else changes(before, asdict(made))
+        differs = [] if self.before is None else changes(self.before, made.to_dict())
         differs = [change for change in differs if not change.startswith("rois_digest")] or differs
         if len(differs) > _SHOWN:
             differs = [*differs[:_SHOWN], f"and {len(differs) - _SHOWN} more"]
         said = "; ".join(differs) or f"{len(self.stale)} parts have other digests"
         msg = f"the results of {self.label} in --out were made in another way ({said})."
-        raise InvalidRequest(msg, hint="Give another --out; or --replace, to compute again what differs.")
-
-    def clear(self, store: Store) -> None:
-        """Remove what is stale: first the marker, so that no file is ever taken for what it is not."""
-        for name in self.stale:
-            store.delete(f"{_DONE}/{self.label}/{name}")
-            store.delete(f"model={self.label}/{name.removesuffix('.json')}.parquet")
-        self.stale.clear()
+        raise InvalidRequest(msg, hint=hint)
 
     def begin(self, store: Store, made: Made) -> None:
-        """Say how the files are made, before there is one."""
-        store.write_json(f"{_DONE}/{self.label}/{_MADE}", asdict(made))
+        """Remove what does not count, and say how the files are made, before there is one."""
+        for name in self.stale:  # first the marker, so that no file is ever taken for what it is not
+            store.delete(f"{_DONE}/{self.label}/{name}")
+            store.delete(f"model={self.label}/{name.removesuffix('.json')}.parquet")
+        for name in self.orphans:
+            store.delete(f"model={self.label}/{name}")
+        self.stale.clear()
+        self.orphans.clear()
+        for folder in (f"{_DONE}/{self.label}", f"model={self.label}"):
+            store.sweep(folder)
+        if self.before != made.to_dict():
+            store.write_json(f"{_DONE}/{self.label}/{_MADE}", made.to_dict())
+            self.before = made.to_dict()
+
+
+def _markers(store: Store, folder: str) -> list[tuple[str, Marker]]:
+    """Those that can be read, by the names of their files."""
+    names = sorted(name for name in store.sizes(folder) if _MARKER.fullmatch(name))
+    with ThreadPoolExecutor(_READS_AT_ONCE) as threads:
+        found = list(threads.map(lambda name: store.read_json(f"{folder}/{name}"), names))
+    out = []
+    for name, value in zip(names, found, strict=True):
+        # None: it was cut off, or another run has removed it meanwhile.
+        with suppress(KeyError, TypeError):
+            out += [] if value is None else [(name, Marker.from_dict(value))]
+    return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -21,7 +21,7 @@ _ASKED_S = 3600.0  # for an answer: what a service takes at most, by its default
 _AT_ONCE = 2  # calls of an actor: while one waits for its last reads, or assembles, the next goes on
 
 
-def outcomes_of(export: Export) -> Iterator[Outcomes]:
+def outcomes_of(export: Export) -> Generator[Outcomes]:
     """Yield what becomes of everything that is missing.
 
     Raises:
@@ -92,7 +92,8 @@ def _chunks(work: Iterator[Any]) -> Dataset:
 def _pool(size: int, *, num_cpus: float, resources: Mapping[str, float], num_gpus: float = 0) -> dict[str, Any]:
     """Arguments of ``map_batches`` for a pool of actors; Ray Data restarts those that die."""
     compute = ActorPoolStrategy(size=size, max_concurrent_calls_per_actor=_AT_ONCE, enable_true_multi_threading=True)
-    out: dict[str, Any] = {"compute": compute, "batch_size": None, "batch_format": "pyarrow", "num_cpus": num_cpus}
+    # A batch is one chunk, as a block is; Ray Data refuses whole blocks (None) where there are GPUs.
+    out: dict[str, Any] = {"compute": compute, "batch_size": 1, "batch_format": "pyarrow", "num_cpus": num_cpus}
     if num_gpus:
         out["num_gpus"] = num_gpus
     if resources:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownProvider
-from rs_embed_core.plan import backend_of
+from rs_embed_core.errors import CheckpointError, InvalidRequest, RSEmbedError, UnknownProvider
+from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
 from serve_app.export.chunks import Todo, todo
-from serve_app.export.configuration import configuration
+from serve_app.export.configuration import configuration, weights_of
 from serve_app.export.estimate import Estimate, Survey, estimate, survey
 from serve_app.export.job import ExportJob
 from serve_app.export.ledger import Failure, Ledger, Made
 from serve_app.export.parts import Part, partition
 from serve_app.export.store import Store
 from serve_app.settings import ServiceSettings
+
+
+@dataclass(frozen=True)
+class Imagery:
+    """What one model is made from.
+
+    Attributes:
+        provider: None where a service knows it.
+        start, end: the window really used, ``[start, end)``.
+    """
+
+    provider: str | None
+    start: dt.date
+    end: dt.date
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,12 @@ class Export:
             said = f" {refused[0].message}" if refused else ""
             raise InvalidRequest(f"{job.rois} has no ROI.{said}", hint="Give at least one.")
         store, parts = Store.at(job.out), partition(rois, job.part_rois)
+        store.check_writable()
         made = {label: Made.of(configuration(ask, job, settings), parts, job.part_rois) for label, ask in asks.items()}
         ledgers = {label: Ledger.read(store, label, made[label], parts) for label in asks}
         if not replace:
             for label, ledger in ledgers.items():
-                ledger.check(store, made[label])
+                ledger.check(made[label])
         work = todo(parts, list(ledgers.values()))
         surveyed = survey(work, rois, asks)
         return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed)
@@ -88,12 +104,56 @@ class Export:
         return sum(len(labels) for entry in self.work for labels in entry.wanted.values())
 
     @property
+    def kept(self) -> int:
+        """Rows that are there, of all models."""
+        return sum(marker.rows for ledger in self.ledgers.values() for marker in ledger.markers.values())
+
+    @property
     def failures(self) -> list[tuple[str, Failure]]:
         """Of all runs so far, each with its model; a row that is no ROI has none."""
         found = [("", failure) for failure in self.refused]
         for label, ledger in self.ledgers.items():
             found += [(label, failure) for _, marker in sorted(ledger.markers.items()) for failure in marker.failures]
         return found
+
+    @property
+    def problems(self) -> list[tuple[str, Failure]]:
+        """What is known to fail before anything runs: rows that are no ROI, and ROIs that a model cannot plan."""
+        return [*(("", failure) for failure in self.refused), *self.surveyed.problems]
+
+    @property
+    def allowed_failures(self) -> float:
+        """Failures with which the export counts as good."""
+        allowed = self.job.allowed_failures
+        return allowed if allowed >= 1 else allowed * len(self.asks) * (len(self.rois) + len(self.refused))
+
+    @property
+    def imagery(self) -> dict[str, Imagery]:
+        """By model."""
+        default, by_service = self.settings.providers.default, self.job.service is not None
+        out = {}
+        for label, ask in self.asks.items():
+            window = recipe(ask).window
+            out[label] = Imagery(None if by_service else backend_of(ask, default), window.start, window.end)
+        return out
+
+    @property
+    def weights_missing(self) -> dict[str, str]:
+        """What this machine lacks of the models' weights, by model; the workers' machines may have it."""
+        if self.job.service is not None:
+            return {}
+        wanted = {label: weights for label, ask in self.asks.items() if (weights := weights_of(ask)) is not None}
+        if not wanted:
+            return {}
+        from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch, only where there are weights
+
+        there, out = Checkpoints(self.settings.checkpoints.root, offline=True), {}
+        for label, weights in wanted.items():
+            try:
+                there.locate(weights)
+            except CheckpointError as error:
+                out[label] = error.message
+        return out
 
 
 def _check_backends(job: ExportJob, settings: ServiceSettings, asks: Mapping[str, Ask]) -> None:

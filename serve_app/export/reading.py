@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.errors import ProviderError, RSEmbedError
-from rs_embed_core.plan import backend_of, plan, recipe
+from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.cache import marked
 from rs_embed_core.providers.calls import Terms, under
@@ -22,6 +22,7 @@ from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.export.chunks import Place
+from serve_app.export.planning import plan_of
 from serve_app.observe.fetching import Bills, count_block
 from serve_app.reading import Read, read, stack
 from serve_app.settings import ServiceSettings
@@ -114,7 +115,7 @@ class Reading:
         index, roi = place
         provider = self._providers[label]
         try:
-            resolved = plan(self._asks[label].at(roi))
+            resolved = plan_of(self._asks[label], roi)
         except RSEmbedError as error:
             return Read(BlockItem(index, error=error))
         once = memory.setdefault(provider.name, OneReading(provider))

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from rs_embed_core.errors import IncompleteStream, ProviderAuth
 from serve_app.export.ledger import FAILURES, Marker
 from serve_app.export.pipeline import outcomes_of
 from serve_app.export.planned import Export
+from serve_app.export.stages import Outcomes
+from serve_app.export.ticking import ticking
 from serve_app.export.writer import Gathering, Writer, list_failures
 
 _WRITERS = 4  # files being written at once
@@ -45,7 +48,8 @@ class _Clock:
     def due(self, done: int) -> bool:
         """Whether it is time for a word on progress."""
         now = time.monotonic()
-        self._first = self._first or (now, done)
+        if done:
+            self._first = self._first or (now, done)
         if now - self._said < _EVERY_S:
             return False
         self._said = now
@@ -64,24 +68,62 @@ class _Clock:
 def run(export: Export) -> Iterator[Progress]:
     """Do what is missing; yield every few seconds, and at the end. Ray is connected, unless nothing is missing.
 
+    However it ends, what is complete is written, and the list of failures with it.
+
     Raises:
         CheckpointError: weights are missing.
+        ProviderAuth: the account is not let in, and nothing has worked yet.
         Unavailable: the service is not there.
+        IncompleteStream: rows have not arrived.
     """
     for label, ledger in export.ledgers.items():
-        ledger.clear(export.store)
         ledger.begin(export.store, export.made[label])
-    writer, gathering = Writer(export.store, export.ledgers, export.rois), Gathering(export.work)
-    clock, done = _Clock(export.rows), 0
-    writing: list[Future[Marker]] = []
-    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write") as threads:
-        for outcomes in outcomes_of(export):
-            new, complete = gathering.add(outcomes)
-            done += new
-            if complete is not None:
-                writing.append(threads.submit(writer.write, complete))
-            if clock.due(done):
-                yield clock.progress(done, writing)
-    last = clock.progress(done, writing)
-    list_failures(export.store, FAILURES, export.failures, export.rois)
-    yield last
+    clock, rows = _Clock(export.rows), _Rows(export)
+    try:
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write") as threads:
+            for outcomes in ticking(outcomes_of(export), _EVERY_S):
+                if outcomes is not None:
+                    rows.take(outcomes, threads)
+                if clock.due(rows.done):
+                    yield clock.progress(rows.done, rows.writing)
+            rows.check()
+        yield clock.progress(rows.done, rows.writing)
+    finally:
+        list_failures(export.store, FAILURES, export.failures, export.rois)
+
+
+class _Rows:
+    """What has come so far, and what is being written of it."""
+
+    def __init__(self, export: Export) -> None:
+        self._writer = Writer(export.store, export.ledgers, export.rois)
+        self._gathering = Gathering(export.work)
+        self._worked = False
+        self.done = 0
+        self.writing: list[Future[Marker]] = []
+
+    def take(self, outcomes: Outcomes, threads: ThreadPoolExecutor) -> None:
+        """Gather rows; a part that is complete is written.
+
+        Raises:
+            ProviderAuth: all rows so far have failed, and these because of the account.
+        """
+        errors = [row.error for row in outcomes.rows if row.error is not None]
+        self._worked = self._worked or len(errors) < len(outcomes.rows)
+        refused = next((error for error in errors if isinstance(error, ProviderAuth)), None)
+        if refused is not None and not self._worked:
+            raise refused.again()
+        new, complete = self._gathering.add(outcomes)
+        self.done += new
+        if complete is not None:
+            self.writing.append(threads.submit(self._writer.write, complete))
+
+    def check(self) -> None:
+        """Refuse an end with rows that have not come.
+
+        Raises:
+            IncompleteStream: it says how many.
+        """
+        if self._gathering.left:
+            msg = f"{self._gathering.left} rows did not come back from the workers."
+            raise IncompleteStream(msg, hint="Run it again: what is complete is kept.")

@@ -6,17 +6,17 @@ arrive as a text inside of Ray's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from pydantic_core import to_json
 
-from rs_embed_core.errors import RSEmbedError
+from rs_embed_core.errors import RoiTooLarge, RSEmbedError
 from rs_embed_core.specs.request import Ask
 from serve_app.client import EmbeddingClient, StreamItem
-from serve_app.export.chunks import Chunk
+from serve_app.export.chunks import Chunk, Place
 from serve_app.export.encoding import Encoding
 from serve_app.export.job import Workers
 from serve_app.export.packing import packed, unpacked
@@ -106,13 +106,23 @@ class AskService:
         return _answered(table, self._asked)
 
     def _asked(self, chunk: Chunk) -> Iterable[Outcomes]:
-        client = _there(self._client)
-        models = {label: self._models[label] for label in chunk.labels}
-        rois = [roi for _, roi in chunk.places]
-        rows: dict[str, list[Row]] = {label: [] for label in chunk.labels}
-        for label, item in client.stream_models(models, spatials=rois, **self._how):
-            rows[label].append(_row(item, chunk.places[item.index][0]))
-        return [Outcomes(chunk.part, label, tuple(found)) for label, found in rows.items()]
+        rows = self._rows(chunk.labels, chunk.places)
+        if len(chunk.labels) > 1:  # a place may be too large only for the common read: see ``plan_of``
+            for label, found in rows.items():
+                large = {index for index, row in found.items() if isinstance(row.error, RoiTooLarge)}
+                places = tuple(place for place in chunk.places if place[0] in large)
+                found.update(self._rows((label,), places)[label] if places else {})
+        return [Outcomes(chunk.part, label, tuple(found.values())) for label, found in rows.items()]
+
+    def _rows(self, labels: Sequence[str], places: Sequence[Place]) -> dict[str, dict[int, Row]]:
+        """By label and index."""
+        models = {label: self._models[label] for label in labels}
+        out: dict[str, dict[int, Row]] = {label: {} for label in labels}
+        rois = [roi for _, roi in places]
+        for label, item in _there(self._client).stream_models(models, spatials=rois, **self._how):
+            index = places[item.index][0]
+            out[label][index] = _row(item, index)
+        return out
 
 
 def _made[T](make: Callable[[], T]) -> T | RSEmbedError:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import posixpath
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +18,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # as ``Store.write`` names them
+_LEFT_S = 3600.0  # no file takes so long to be written
 
 
 def located(place: str) -> tuple[fs.FileSystem, str]:
@@ -59,6 +66,19 @@ class Store:
         """
         return cls(*located(place))
 
+    def check_writable(self) -> None:
+        """Refuse a folder of this machine that cannot be written to; what a bucket allows shows when it is written to.
+
+        Raises:
+            InvalidRequest: it says what is in the way.
+        """
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            return
+        there = next(path for path in (Path(self.root), *Path(self.root).parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            msg = f"--out {self.root} cannot be written: {there} is no folder that this account may write to."
+            raise InvalidRequest(msg, hint="Give another --out.")
+
     def write(self, name: str, content: bytes) -> None:
         """Make a file of this name and content; one that is there is replaced."""
         target = self._path(name)
@@ -78,23 +98,33 @@ class Store:
         self.write(name, json.dumps(value, indent=1).encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The JSON object of a file; None where there is no such file."""
+        """The JSON object of a file; None where there is no such file, or what it holds is none."""
         try:
             with self.filesystem.open_input_stream(self._path(name)) as stream:
-                value: dict[str, Any] = json.loads(stream.read())
-        except FileNotFoundError:
+                value = json.loads(stream.read())
+        except (FileNotFoundError, ValueError):  # ValueError: it was cut off, or is somebody else's
             return None
-        return value
+        return value if isinstance(value, dict) else None
 
     def open(self, name: str) -> IO[bytes]:
         """A file to read from."""
         opened: IO[bytes] = self.filesystem.open_input_file(self._path(name))
         return opened
 
-    def names(self, folder: str) -> set[str]:
-        """Of the files in a folder; none where there is no such folder."""
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of the files in a folder, by name; none where there is no such folder."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
-        return {entry.base_name for entry in self.filesystem.get_file_info(selector) if entry.is_file}
+        found = self.filesystem.get_file_info(selector)
+        return {entry.base_name: entry.size or 0 for entry in found if entry.is_file}
+
+    def sweep(self, folder: str, older_than_s: float = _LEFT_S) -> None:
+        """Remove what killed runs have left half written in a folder, but not what another may be writing now."""
+        before = time.time() - older_than_s
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
+        for entry in self.filesystem.get_file_info(selector):
+            written = math.inf if entry.mtime is None else entry.mtime.timestamp()  # some stores do not know it
+            if _TEMPORARY.fullmatch(entry.base_name) and written < before:
+                self.filesystem.delete_file(entry.path)
 
     def delete(self, name: str) -> None:
         """Remove a file that may or may not be there."""

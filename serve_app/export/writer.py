@@ -44,8 +44,10 @@ class Gathered:
             if row.index in self.left:
                 self.left.remove(row.index)
                 self.rows.append(row)
-        self.device_s += outcomes.device_s
-        return before - len(self.left)
+        new = before - len(self.left)
+        if new:  # what is done again, with a worker that died, is no cost of these rows
+            self.device_s += outcomes.device_s
+        return new
 
 
 class Gathering:
@@ -61,6 +63,11 @@ class Gathering:
             for entry in work
             for label, indices in _by_label(entry).items()
         }
+
+    @property
+    def left(self) -> int:
+        """Rows of all models that have not come."""
+        return sum(len(gathered.left) for gathered in self._open.values())
 
     def add(self, outcomes: Outcomes) -> tuple[int, Gathered | None]:
         """How many rows are new, and the part and model that they complete."""

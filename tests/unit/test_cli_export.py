@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,9 +111,9 @@ def test_rows_that_are_no_rois_are_listed_and_the_others_read(job: Path) -> None
         lines(job, "--dry-run")
 
 
-def test_nothing_left_to_do_needs_no_ray(job: Path, tmp_path: Path) -> None:
-    """A row that is no ROI is a failure of every run."""
-    from serve_app.export.ledger import Marker, marker_file  # noqa: PLC0415 - one test
+def complete(job: Path) -> None:
+    """Markers of parts whose ROIs have all failed for good, so that nothing is left to do."""
+    from serve_app.export.ledger import Marker, marker_file  # noqa: PLC0415 - two tests
     from serve_app.export.planned import Export  # noqa: PLC0415
     from serve_app.settings import ServiceSettings  # noqa: PLC0415
 
@@ -120,11 +123,60 @@ def test_nothing_left_to_do_needs_no_ray(job: Path, tmp_path: Path) -> None:
         for part in planned.parts:
             marker = Marker(ledger.digests[part.number], rows=0)
             planned.store.write_json(marker_file(label, part), marker.to_dict())
+
+
+def test_nothing_left_to_do_needs_no_ray(job: Path, tmp_path: Path) -> None:
+    """A row that is no ROI is a failure of every run."""
+    complete(job)
     connected = ray.is_initialized()  # other tests of the same run have a Ray
     said: list[str] = []
-    with pytest.raises(Failed):
+    with pytest.raises(Failed) as ended:
         said.extend(export.export(arguments(job)))
+    assert ended.value.code == 3  # no other run mends it
     assert (tmp_path / "out" / "_failures.jsonl").read_text().count("\n") == 1
     assert ray.is_initialized() == connected
     job.write_text(job.read_text() + "allowed_failures: 1\n")
     assert "failures: 1" in "\n".join(lines(job))
+    job.write_text(job.read_text().replace("allowed_failures: 1", "allowed_failures: 0.1"))  # of 8 rows
+    with pytest.raises(Failed):
+        lines(job)
+    job.write_text(job.read_text().replace("allowed_failures: 0.1", "allowed_failures: 0.2"))
+    assert lines(job)
+
+
+def test_it_goes_on_when_nobody_reads_what_it_says(job: Path, tmp_path: Path) -> None:
+    complete(job)
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-m", "serve_app.cli", "export", job], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (3, b"")
+    assert (tmp_path / "out" / "_failures.jsonl").exists()
+
+
+def test_a_dry_run_lists_what_will_fail(job: Path) -> None:
+    with (job.parent / "rois.csv").open("a") as rois:
+        rois.write("0,0,900000\n")
+    said = "\n".join(lines(job, "--dry-run"))
+    assert "will fail: 3 (roi_too_large 2, invalid_request 1)" in said
+    assert "ROI 2: lat is 'x'" in said
+    assert "ROI 4, dofa-base: roi_too_large" in said
+    problems = json.loads("\n".join(lines(job, "--dry-run", "--json")))["problems"]
+    assert {(found["model"], found["index"]) for found in problems} == {
+        ("", 2),
+        ("mosaiks-gaussian", 4),
+        ("dofa-base", 4),
+    }
+
+
+def test_it_says_where_the_imagery_comes_from(job: Path) -> None:
+    assert "imagery: synthetic (made up), 2022-01-01 to 2023-01-01" in lines(job, "--dry-run")
+    job.write_text(job.read_text() + "settings: {providers: {gee: {project: mine}}}\n")
+    assert "imagery: gee, 2022-01-01 to 2023-01-01" in lines(job, "--dry-run", "--backend", "gee")
+
+
+def test_an_out_that_is_no_folder_is_refused_at_once(job: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"job\.yaml is no folder"):
+        lines(job, "--dry-run", "--out", job / "out")

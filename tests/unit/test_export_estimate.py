@@ -77,6 +77,14 @@ def test_a_place_that_cannot_be_planned_is_refused_and_counted() -> None:
     assert (found.rois, found.refused, found.reads) == (3, 2, 1)
 
 
+def test_a_place_that_is_too_large_only_for_a_common_read_is_read_alone() -> None:
+    large = point(5200)  # of mosaiks' ten bands too much, of remoteclip's three not
+    alone, both = estimated(asks("remoteclip"), large), estimated(asks("mosaiks", "remoteclip"), large)
+    assert (alone.refused, both.refused) == (0, 1)
+    assert [cost.rois for cost in both.models.values()] == [0, 1]
+    assert (both.reads, both.values) == (alone.reads, alone.values)
+
+
 def test_device_seconds_follow_from_parameters_and_tokens() -> None:
     models = asks("dofa")
     assert operations(models["dofa-base"]) == pytest.approx(2 * 111.3e6 * 14**2)

@@ -6,9 +6,7 @@ import pytest
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownModel
 from serve_app.export.job import ExportJob, read_job
-from serve_app.settings import load_settings
 
-_CLUSTER_S = Path(__file__).parents[2] / "k8s" / "overlays" / "production" / "export.yaml"
 PLACES = {"rois": "a.csv", "out": "b"}
 
 
@@ -92,9 +90,3 @@ def test_a_job_file_that_is_none(text: str | None, said: str, tmp_path: Path) ->
     with pytest.raises(InvalidRequest) as caught:
         read_job(path, {})
     assert said in str(caught.value)
-
-
-def test_the_job_that_the_manifests_bring() -> None:
-    read = read_job(_CLUSTER_S, {})
-    assert read.asks()
-    assert load_settings(flags=read.settings).fetch.resources == {"ee_fetch": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,13 +75,13 @@ def written(store: Store) -> Ledger:
 def test_a_file_appears_whole_and_replaces_another(store: Store) -> None:
     store.write("a/b.bin", b"old")
     store.write("a/b.bin", b"new")
-    assert store.names("a") == {"b.bin"}  # and nothing temporary
+    assert store.sizes("a") == {"b.bin": 3}  # and nothing temporary
     with store.open("a/b.bin") as file:
         assert file.read() == b"new"
     store.delete("a/b.bin")
     store.delete("a/b.bin")
-    assert store.names("a") == set()
-    assert store.names("nowhere") == set()
+    assert store.sizes("a") == {}
+    assert store.sizes("nowhere") == {}
     assert store.read_json("nowhere.json") is None
 
 
@@ -126,7 +127,7 @@ def test_what_is_written_is_not_missing(store: Store) -> None:
     assert [read(store).missing(part) for part in PARTS] == [part.indices for part in PARTS]
     written(store)
     assert [read(store).missing(part) for part in PARTS] == [(), (), ()]
-    read(store).check(store, made())
+    read(store).check(made())
 
 
 def test_without_its_marker_or_its_file_a_part_is_missing(store: Store) -> None:
@@ -136,23 +137,80 @@ def test_without_its_marker_or_its_file_a_part_is_missing(store: Store) -> None:
     assert [bool(read(store).missing(part)) for part in PARTS] == [False, True, True]
 
 
+def test_what_a_killed_run_leaves_behind_is_no_marker(store: Store, tmp_path: Path) -> None:
+    written(store)
+    done = tmp_path / "out" / "_done" / "m"
+    for name in (".part-00001.json.0123abcd", ".nfs0001", ".DS_Store", "._made.json.0123", "notes.txt"):
+        (done / name).write_bytes(b"")
+    (done / "part-00001.json").write_text('{"digest": "')
+    (done / "part-00002.json").write_text("{}")
+    assert [bool(read(store).missing(part)) for part in PARTS] == [False, True, True]
+    read(store).check(made())
+
+
+def test_a_file_of_another_size_than_its_marker_says_is_made_again(store: Store, tmp_path: Path) -> None:
+    written(store)
+    path = tmp_path / "out" / "model=m" / "part-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [bool(read(store).missing(part)) for part in PARTS] == [False, True, False]
+
+
+def test_files_without_a_marker_go_before_others_are_made(store: Store) -> None:
+    """Else a run in larger parts would leave rows of the smaller ones beside its own."""
+    written(store)
+    for part in PARTS[1:]:  # killed between file and marker
+        store.delete(f"_done/m/{part.name}.json")
+    fewer = partition({i: ROIS[i] for i in PARTS[0].indices}, 4)
+    ledger = read(store, made(parts=fewer), fewer)
+    ledger.check(made(parts=fewer))
+    ledger.begin(store, made(parts=fewer))
+    assert list(store.sizes("model=m")) == ["part-00000.parquet"]
+
+
+def test_files_that_nothing_is_known_of_are_refused(store: Store) -> None:
+    store.write("model=m/part-00007.parquet", b"somebody's")
+    store.write("model=m/merged.parquet", b"somebody's")
+    with pytest.raises(InvalidRequest, match=r"part-00007\.parquet.*--replace"):
+        read(store).check(made())
+    read(store).begin(store, made())
+    assert list(store.sizes("model=m")) == ["merged.parquet"]  # no name of ours
+
+
+def test_half_written_files_are_swept_when_nobody_writes_them_any_more(store: Store, tmp_path: Path) -> None:
+    written(store)
+    old, new = f".part-00001.parquet.{'a' * 32}", f".part-00001.parquet.{'b' * 32}"
+    for name in (old, new):
+        (tmp_path / "out" / "model=m" / name).write_bytes(b"x")
+    os.utime(tmp_path / "out" / "model=m" / old, (0, 0))
+    read(store).begin(store, made())
+    assert {name for name in store.sizes("model=m") if name.startswith(".")} == {new}
+
+
+def test_nothing_is_written_where_nothing_has_changed(store: Store, tmp_path: Path) -> None:
+    written(store)
+    path = tmp_path / "out" / "_done" / "m" / "_made.json"
+    os.utime(path, (0, 0))
+    read(store).begin(store, made())
+    assert path.stat().st_mtime == 0
+
+
 def test_a_change_is_noticed_and_named(store: Store) -> None:
     written(store)
     other = made({**WAY, "imagery": {"scale_m": 20}})
     ledger = read(store, other)
     assert ledger.missing(PARTS[0]) == PARTS[0].indices
     with pytest.raises(InvalidRequest, match=r"configuration\.imagery\.scale_m: 10 -> 20.*--replace"):
-        ledger.check(store, other)
+        ledger.check(other)
 
 
 def test_other_rois_or_parts_are_noticed(store: Store) -> None:
     written(store)
     longer = partition({**ROIS, 10: PointBuffer(9, 47, 100)}, 4)
     with pytest.raises(InvalidRequest, match=r"rois: 10 -> 11"):
-        read(store, made(parts=longer), longer).check(store, made(parts=longer))
+        read(store, made(parts=longer), longer).check(made(parts=longer))
     fewer = partition(ROIS, 5)
     with pytest.raises(InvalidRequest, match=r"part_rois: 4 -> 5"):
-        read(store, made(parts=fewer, size=5), fewer).check(store, made(parts=fewer, size=5))
+        read(store, made(parts=fewer, size=5), fewer).check(made(parts=fewer, size=5))
 
 
 def test_what_is_stale_is_removed_and_the_rest_kept(store: Store) -> None:
@@ -160,15 +218,15 @@ def test_what_is_stale_is_removed_and_the_rest_kept(store: Store) -> None:
     fewer = partition({i: ROIS[i] for i in PARTS[0].indices}, 4)
     ledger = read(store, made(parts=fewer), fewer)
     assert sorted(ledger.stale) == ["part-00001.json", "part-00002.json"]
-    ledger.clear(store)
-    assert store.names("model=m") == {"part-00000.parquet"}
+    ledger.begin(store, made(parts=fewer))
+    assert list(store.sizes("model=m")) == ["part-00000.parquet"]
     assert todo(fewer, [read(store, made(parts=fewer), fewer)]) == []
 
 
 def test_a_run_that_wrote_nothing_leaves_nothing_to_refuse(store: Store) -> None:
     read(store).begin(store, made())
     other = made({"model": "dofa"})
-    read(store, other).check(store, other)
+    read(store, other).check(other)
 
 
 # --- rows --------------------------------------------------------------------------------------------------
@@ -193,7 +251,16 @@ def test_a_part_is_complete_when_every_roi_has_its_row_and_no_row_counts_twice()
     assert complete is not None
     assert (complete.label, sorted(row.index for row in complete.rows)) == ("m", sorted(PARTS[0].indices))
     assert gathering.add(Outcomes(0, "m", tuple(map(good, others)))) == (0, None)
+    assert gathering.left == 4
     assert gathering.add(Outcomes(0, "n", tuple(map(good, PARTS[0].indices))))[0] == 4
+    assert gathering.left == 0
+
+
+def test_what_is_done_again_is_no_cost_of_its_rows(store: Store) -> None:
+    gathered, rows = Gathered(PARTS[0], "m", set(PARTS[0].indices)), tuple(map(good, PARTS[0].indices))
+    for _ in range(2):
+        gathered.add(Outcomes(0, "m", rows, device_s=0.5))
+    assert Writer(store, {"m": read(store)}, ROIS).write(gathered).device_s == 0.5
 
 
 def test_failures_are_kept_and_a_second_try_adds_its_rows(store: Store, tmp_path: Path) -> None:
@@ -217,7 +284,7 @@ def test_failures_are_kept_and_a_second_try_adds_its_rows(store: Store, tmp_path
 def test_a_part_where_all_fail_has_a_marker_and_no_file(store: Store) -> None:
     marker = write(store, read(store), PARTS[0], *(Row(i, error=NoImagery("x")) for i in PARTS[0].indices))
     assert (marker.rows, marker.file_bytes) == (0, 0)
-    assert store.names("model=m") == set()
+    assert store.sizes("model=m") == {}
     assert read(store).missing(PARTS[0]) == ()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from rs_embed_core import TemporalSpec, get_embeddings_batch
 from rs_embed_core.chip import Chip, FetchPlan
-from rs_embed_core.errors import CheckpointError, InvalidRequest, NoImagery, ProviderError, UnknownProvider
+from rs_embed_core.errors import CheckpointError, InvalidRequest, NoImagery, ProviderError, Unavailable, UnknownProvider
 from rs_embed_core.plan import plan
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.synthetic import SyntheticProvider
@@ -20,7 +20,7 @@ from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from serve_app.export import EmbedRois
 from serve_app.export.chunks import Chunk
-from serve_app.export.cluster import shortages
+from serve_app.export.cluster import check_fits, shortages
 from serve_app.export.job import ExportJob
 from serve_app.export.packing import packed, unpacked
 from serve_app.export.reading import OneReading, Reading
@@ -219,3 +219,14 @@ def test_shortages_are_said_by_resource() -> None:
     assert shortages(one, settings, there) == ["the workers want 5 CPU, and there are 4"]
     assert [text.split()[4].strip(",") for text in shortages(one, settings, {})] == ["CPU", "GPU", "ee_fetch"]
     assert shortages(job(service="rs-embed"), settings, {}) == []
+
+
+def test_an_actor_that_never_fits_is_refused() -> None:
+    settings = ServiceSettings.model_validate({"fetch": {"actors": 3, "num_cpus": 1, "resources": {"ee_fetch": 1}}})
+    there = {"CPU": 1.0, "GPU": 1.0, "ee_fetch": 1.0}
+    check_fits(job(workers={"encoders": 9, "num_gpus": 1}), settings, there)  # one after another
+    with pytest.raises(Unavailable, match="one encoder wants 2 GPU, and this machine's Ray has 1"):
+        check_fits(job(workers={"num_gpus": 2}), settings, there)
+    with pytest.raises(Unavailable, match="one reader wants 1 ee_fetch, and this machine's Ray has 0"):
+        check_fits(job(), settings, {"CPU": 4.0})
+    check_fits(job(service="rs-embed"), settings, {})

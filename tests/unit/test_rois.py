@@ -11,7 +11,7 @@ import shapely
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.specs.spatial import BBox, PointBuffer
-from serve_app.commands.rois import read_rois
+from serve_app.commands.rois import read_rois, scan_rois
 
 TRIANGLE = shapely.Polygon([(8, 47), (9, 47), (8.5, 48)])
 
@@ -74,3 +74,23 @@ def test_what_is_no_list_of_rois_says_so(name: str, text: str, said: str, tmp_pa
     with pytest.raises(InvalidRequest) as caught:
         read_rois(path)
     assert said in str(caught.value)
+
+
+def test_a_geometry_that_cannot_be_read_is_its_row_s_problem(tmp_path: Path) -> None:
+    good = json.loads(shapely.to_geojson(TRIANGLE))
+    ring = {"type": "Polygon", "coordinates": [[[8, 47], [9, 47]]]}
+    path = _geojson(
+        tmp_path / "a.geojson", _feature(good), _feature(ring), {"type": "Feature"}, _feature("x"), _feature(good)
+    )
+    found = scan_rois(path)
+    assert [isinstance(row, BBox) for row in found] == [True, False, False, False, True]
+    assert [str(row)[:6] for row in found[1:4]] == ["ROI 1:", "ROI 2:", "ROI 3:"]
+    frame = gpd.GeoDataFrame(geometry=[TRIANGLE, TRIANGLE], crs="EPSG:4326")
+    frame.to_parquet(tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    cut = pa.array([table["geometry"][0].as_py(), b"\x01\x03"], pa.binary())
+    pq.write_table(table.set_column(0, table.schema.field(0), cut), tmp_path / "b.parquet")
+    first, second = scan_rois(tmp_path / "b.parquet")
+    assert first == BBox(8, 47, 9, 48)
+    assert isinstance(second, InvalidRequest)
+    assert second.context["index"] == 1

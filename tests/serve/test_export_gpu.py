@@ -1,0 +1,47 @@
+"""An export whose encoders reserve a GPU, on a Ray that has one only in name: what it computes is on the CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+_PROGRAM = """
+import sys
+import ray
+from rs_embed_core import PointBuffer
+from serve_app.export.job import ExportJob
+from serve_app.export.planned import Export
+from serve_app.export.run import run
+from serve_app.settings import load_settings
+
+ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+job = ExportJob.model_validate({
+    "rois": "-",
+    "out": sys.argv[1],
+    "models": {"small": {"model": "mosaiks", "model_config": {"features": 16}}},
+    "temporal": {"year": 2022},
+    "workers": {"num_gpus": 1, "num_cpus": 0, "device": "cpu"},
+})
+places = [PointBuffer(11 + 0.01 * i, 48, 80) for i in range(70)]
+*_, last = run(Export.planned(job, load_settings(flags=job.settings), places))
+assert (last.done, last.failed) == (70, 0)
+ray.shutdown()
+"""
+
+
+def test_encoders_may_reserve_gpus(tmp_path: Path) -> None:
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    ran = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(tmp_path)],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert pq.read_table(tmp_path / "model=small" / "part-00000.parquet").num_rows == 70

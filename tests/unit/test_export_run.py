@@ -1,0 +1,79 @@
+"""How an export ends, by what its workers say; the workers here are lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rs_embed_core.errors import IncompleteStream, NoImagery, ProviderAuth, ProviderTimeout, RSEmbedError
+from rs_embed_core.specs.spatial import PointBuffer
+from serve_app.export import run as running
+from serve_app.export.job import ExportJob
+from serve_app.export.planned import Export
+from serve_app.export.stages import Outcomes
+from serve_app.settings import ServiceSettings
+from serve_app.wire.rows import Row
+
+ROIS = [PointBuffer(8 + 0.01 * i, 47, 100) for i in range(6)]
+META = json.dumps({"model": "mosaiks", "variant": "gaussian", "modality": "s2", "temporal": {"start": "2022-01-01"}})
+
+
+def planned(out: Path) -> Export:
+    given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3}
+    job = ExportJob.model_validate({**given, "temporal": {"year": 2022}})
+    return Export.planned(job, ServiceSettings(), ROIS)
+
+
+def good(index: int) -> Row:
+    return Row(index, np.full(3, index, np.float32), META)
+
+
+def ended(export: Export, come: list[Outcomes], monkeypatch: pytest.MonkeyPatch) -> list[running.Progress]:
+    def outcomes_of(_: Export) -> Generator[Outcomes]:
+        yield from come
+
+    monkeypatch.setattr(running, "outcomes_of", outcomes_of)
+    return list(running.run(export))
+
+
+def failures(out: Path) -> list[str]:
+    return [json.loads(line)["code"] for line in (out / "_failures.jsonl").read_text().splitlines()]
+
+
+def test_rows_that_do_not_come_end_it_and_what_is_complete_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = planned(tmp_path)
+    first, second = export.parts
+    rows = (*map(good, first.indices[1:]), Row(first.indices[0], error=NoImagery("x")))
+    come = [Outcomes(0, "m", rows), Outcomes(1, "m", (good(second.indices[0]),))]
+    with pytest.raises(IncompleteStream, match=r"^2 rows") as caught:
+        ended(export, come, monkeypatch)
+    assert caught.value.retryable
+    assert failures(tmp_path) == ["no_imagery"]
+    again = planned(tmp_path)
+    assert [entry.part.number for entry in again.work] == [1]
+    (last,) = ended(again, [Outcomes(1, "m", tuple(map(good, second.indices)))], monkeypatch)
+    assert (last.done, last.total, last.files) == (3, 3, 1)
+
+
+def test_an_account_that_is_not_let_in_ends_it_while_nothing_has_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = planned(tmp_path)
+    first, second = export.parts
+
+    def failed(error: RSEmbedError) -> Outcomes:
+        return Outcomes(1, "m", tuple(Row(index, error=error) for index in second.indices))
+
+    with pytest.raises(ProviderAuth, match="log in"):
+        ended(export, [failed(ProviderAuth("log in"))], monkeypatch)
+    (last,) = ended(planned(tmp_path), [Outcomes(0, "m", tuple(map(good, first.indices))), failed(ProviderAuth("x"))],
+                    monkeypatch)  # fmt: skip
+    assert (last.done, last.failed) == (6, 3)
+    (last,) = ended(planned(tmp_path), [failed(ProviderTimeout("x"))], monkeypatch)
+    assert failures(tmp_path) == ["provider_timeout"] * 3
