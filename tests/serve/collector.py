@@ -49,7 +49,7 @@ class Collector:
 
 def _spans(body: bytes) -> Iterator[Span]:
     for sent in ExportTraceServiceRequest.FromString(body).resource_spans:
-        (process,) = (a.value.string_value for a in sent.resource.attributes if a.key == "service.instance.id")
+        (process,) = (a.value.string_value for a in sent.resource.attributes if a.key == "rs_embed.process")
         for scope in sent.scope_spans:
             for span in scope.spans:
                 facts = {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}

@@ -35,6 +35,15 @@ def value(text: str, name: str, **labels: str) -> float:
     )
 
 
+def at_rest(name: str, *, quiet_s: float = 16, **labels: str) -> float:
+    """The value when it has not changed for longer than processes take to report."""
+    before, now = -1.0, value(scrape(), name, **labels)
+    while before != now:
+        time.sleep(quiet_s)
+        before, now = now, value(scrape(), name, **labels)
+    return now
+
+
 def scrape_until(missing: Callable[[str], Iterable[str]], *, within_s: float = 60) -> str:
     """A page on which nothing is missing any more; processes report every few seconds."""
     deadline = time.monotonic() + within_s

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +17,13 @@ from ray import serve
 from rs_embed_core.errors import UnknownModel
 from serve_app.client import EmbeddingClient
 from serve_app.observe import metrics
-from serve_app.observe.measures import Measure
+from serve_app.observe.measures import Level, Measure, Spread
 from serve_app.serving import Serving
 from tests.emulator.control import Emulator
 from tests.k8s.monitoring import WITHOUT_A_FAULT_NEVER, asked_metrics, not_here
 from tests.serve.calls import ONE, SUMMER, many, places, post
 from tests.serve.collector import Collector, Span
-from tests.serve.scrape import exposed, scrape_until, value
+from tests.serve.scrape import at_rest, exposed, scrape, scrape_until, value
 
 _OURS = [measure for measure in metrics.ALL if measure not in WITHOUT_A_FAULT_NEVER]
 _STAGES = {"/v1/embeddings", "fetch", "read", "prepare", "encode", "forward", "assemble"}
@@ -60,7 +62,8 @@ def page(service: Serving, client: EmbeddingClient, earth_engine: Emulator) -> s
 def test_every_metric_that_needs_no_fault_is_exposed(page: str) -> None:
     assert _names(_OURS) <= exposed(page)
     counted = {name for name in exposed(page) if name.startswith("ray_rs_embed_")}
-    assert counted <= _names(list(metrics.ALL))
+    made_up = {f"ray_{measure.name}_sum" for measure in metrics.ALL if isinstance(measure, Spread)}  # see ``measures``
+    assert counted <= _names(list(metrics.ALL)) | made_up
 
 
 def test_numbers_add_up(page: str) -> None:
@@ -69,6 +72,44 @@ def test_numbers_add_up(page: str) -> None:
     assert value(page, "ray_rs_embed_forward_weights_loaded", model="remoteclip-vit-b-32") == 0
     area = value(page, "ray_rs_embed_stream_km2_total", **_MODEL)
     assert 0 < area / value(page, "ray_rs_embed_stream_rows_total", outcome="ok", **_MODEL) < 1  # 160 m to half a km
+
+
+def test_everything_says_of_which_application_it_is(page: str) -> None:
+    total = value(page, "ray_rs_embed_request_rois_total", application="main")
+    assert total == value(page, "ray_rs_embed_request_rois_total") - value(
+        page, "ray_rs_embed_request_rois_total", application="slow"
+    )
+    for measure in _OURS:
+        assert 'application=""' not in "".join(re.findall(rf"^ray_{measure.name}.*$", page, re.MULTILINE))
+
+
+def test_reads_that_fail_are_paid_for_and_their_spans_say_so(
+    page: str, service: Serving, earth_engine: Emulator, collector: Collector
+) -> None:
+    number, header = _sampled()
+    name, gee = "ray_rs_embed_fetch_requests_total", {"provider": "gee"}
+    earth_engine.reset()
+    before = at_rest(name, **gee)
+    wrong = {"kind": "pixels", "status": 400, "message": "Nothing that we know.", "times": None}
+    earth_engine.set(faults=[{"kind": "pixels", "status": 500, "times": 2}, wrong])
+    try:
+        place = places(40)[39].to_dict()
+        reply = post(service.url, {**ONE, "spatial": place, "backend": "gee"}, traceparent=header)
+        sent = sum(earth_engine.counters()["requests"].values())
+    finally:
+        earth_engine.reset()
+    assert (reply.status_code, reply.json()["code"], sent > 1) == (502, "provider_rejected", True)
+    spans = {span.name: span.facts for span in collector.trace(number, _names_are("/v1/embeddings", "read"))}
+    for span, kind in (("read", "ProviderError"), ("/v1/embeddings", "502")):
+        assert (spans[span]["error.type"], spans[span]["rs_embed.code"]) == (kind, "provider_rejected")
+    assert "Nothing that we know" not in str(spans)
+    assert at_rest(name, **gee) == before + sent
+
+
+def test_levels_are_told_while_nothing_happens(service: Serving, page: str) -> None:
+    """Ray forgets one that has not been told for 20 s."""
+    time.sleep(25)
+    assert {measure.exported[0] for measure in _OURS if isinstance(measure, Level)} <= exposed(scrape())
 
 
 def test_dashboard_and_rules_ask_for_what_is_exposed(page: str) -> None:
