@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from serve_app.commands import doctor, embed, k8s, models
+from serve_app.commands import doctor, embed, k8s, models, weights
 from serve_app.kubernetes.manifests import Manifests
 from serve_app.kubernetes.overlay import render
 from serve_app.kubernetes.values import ModelValues, Replicas, Values
@@ -92,7 +92,7 @@ def test_every_value_has_its_place_in_the_table() -> None:
 def test_commands_of_rs_embed_parse() -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     commands = parser.add_subparsers()
-    for command in (doctor, embed, k8s, models):
+    for command in (doctor, embed, k8s, models, weights):
         command.add(commands)
     calls = _words(r"bin/rs-embed")
     assert len(calls) >= 4
