@@ -65,6 +65,14 @@ def _made_by(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, J
     return {"precision": job.workers.precision, "backend": backend, "backend_settings": scopes.get(backend, "")}
 
 
+def set_up_as(meta: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+    """What a row says of the service that made it, and that changes numbers by more than rounding."""
+    versions = meta.get("versions")
+    version = versions.get("rs-embed-serve") if isinstance(versions, Mapping) else None
+    names = ("backend", "source", "precision", "checkpoint")
+    return {**{name: meta.get(name) for name in names}, "version": version}
+
+
 def changes(old: Mapping[str, JSONValue], new: Mapping[str, JSONValue]) -> list[str]:
     """What differs, one text for each key: ``imagery.scale_m: 10 -> 20``."""
     before, after = dict(_flat(old)), dict(_flat(new))

@@ -30,10 +30,14 @@ class Workers(_Section):
     num_gpus: float = Field(0, ge=0, description="GPUs reserved for each of them.")
     num_cpus: float = Field(1, ge=0, description="CPUs reserved for each of them.")
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each of them.")
-    device: str = Field("auto", description="auto (cuda, then mps, then cpu), cpu, cuda, mps.")
+    device: str = Field("auto", description="auto (cuda with num_gpus, else cpu), cpu, cuda, mps.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the forward pass.")
-    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty takes torch's own.")
+    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty: num_cpus.")
     tflops: float = Field(10, gt=0, description="What the device sustains, for the estimate of --dry-run.")
+
+    def placed(self) -> Workers:
+        """The same with a device: where no GPU is reserved, one that is there all the same is somebody else's."""
+        return self.model_copy(update={"device": "cpu"}) if self.device == "auto" and not self.num_gpus else self
 
 
 class ExportJob(_Section):

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rs_embed_core.errors import IncompleteStream, NoImagery, ProviderAuth, ProviderTimeout, RSEmbedError
+from rs_embed_core.errors import (
+    IncompleteStream,
+    InvalidRequest,
+    NoImagery,
+    ProviderAuth,
+    ProviderTimeout,
+    RSEmbedError,
+)
 from rs_embed_core.specs.spatial import PointBuffer
 from serve_app.export import run as running
 from serve_app.export.job import ExportJob
@@ -22,14 +29,14 @@ ROIS = [PointBuffer(8 + 0.01 * i, 47, 100) for i in range(6)]
 META = json.dumps({"model": "mosaiks", "variant": "gaussian", "modality": "s2", "temporal": {"start": "2022-01-01"}})
 
 
-def planned(out: Path) -> Export:
+def planned(out: Path, **more: object) -> Export:
     given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3}
-    job = ExportJob.model_validate({**given, "temporal": {"year": 2022}})
+    job = ExportJob.model_validate({**given, "temporal": {"year": 2022}, **more})
     return Export.planned(job, ServiceSettings(), ROIS)
 
 
-def good(index: int) -> Row:
-    return Row(index, np.full(3, index, np.float32), META)
+def good(index: int, meta: str = META) -> Row:
+    return Row(index, np.full(3, index, np.float32), meta)
 
 
 def ended(export: Export, come: list[Outcomes], monkeypatch: pytest.MonkeyPatch) -> list[running.Progress]:
@@ -77,3 +84,25 @@ def test_an_account_that_is_not_let_in_ends_it_while_nothing_has_worked(
     assert (last.done, last.failed) == (6, 3)
     (last,) = ended(planned(tmp_path), [failed(ProviderTimeout("x"))], monkeypatch)
     assert failures(tmp_path) == ["provider_timeout"] * 3
+
+
+def test_a_service_that_has_been_set_up_in_another_way_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(export: Export, part: int, precision: str) -> None:
+        meta = json.dumps(
+            {**json.loads(META), "precision": precision, "versions": {"rs-embed-serve": "1", "torch": "2"}}
+        )
+        rows = tuple(good(index, meta) for index in export.parts[part].indices)
+        ended(export, [Outcomes(part, "m", rows)], monkeypatch)
+
+    with pytest.raises(IncompleteStream):  # of two parts one comes
+        answered(planned(tmp_path, service="rs-embed"), 0, "float32")
+    with pytest.raises(InvalidRequest, match="precision: float32 -> bfloat16"):
+        answered(planned(tmp_path, service="rs-embed"), 1, "bfloat16")
+    answered(planned(tmp_path, service="rs-embed"), 1, "float32")
+    assert planned(tmp_path, service="rs-embed").work == []
+    for name in ("part-00000", "part-00001"):
+        (tmp_path / "_done" / "m" / f"{name}.json").unlink()
+    with pytest.raises(IncompleteStream):  # nothing is there to be mixed with
+        answered(planned(tmp_path, service="rs-embed"), 0, "bfloat16")
