@@ -16,6 +16,7 @@ from rs_embed_core.plan import recipe
 from rs_embed_core.specs.request import Ask, ask_from_dict, beside_from
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HINT = "docs/guide/export.md describes the job file."
 _SHARED = ("temporal", "fetch", "output", "input_prep", "backend")  # fields of an Ask that all models of a job share
 
 
@@ -32,7 +33,9 @@ class Workers(_Section):
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each of them.")
     device: str = Field("auto", description="auto (cuda with num_gpus, else cpu), cpu, cuda, mps.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the forward pass.")
-    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty: num_cpus.")
+    cpu_threads: int | None = Field(
+        None, ge=1, description="Threads of a forward on the CPU; empty: num_cpus, at least 1."
+    )
     tflops: float = Field(10, gt=0, description="What the device sustains, for the estimate of --dry-run.")
 
     def placed(self) -> Workers:
@@ -119,19 +122,27 @@ def read_job(path: str | Path | None, flags: Mapping[str, object]) -> ExportJob:
     Raises:
         InvalidRequest: no such file, no YAML, an unknown key or a value out of range.
     """
-    hint = "docs/guide/export.md describes the job file."
     given: object = {}
     if path is not None:
         try:
             given = yaml.safe_load(Path(path).read_text("utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise InvalidRequest(f"the job file {path} cannot be read: {error}", hint=hint) from error
+            raise InvalidRequest(f"the job file {path} cannot be read: {error}", hint=_HINT) from error
     if not isinstance(given, Mapping):
-        raise InvalidRequest(f"the job file {path} has no keys.", hint=hint)
+        raise InvalidRequest(f"the job file {path} has no keys.", hint=_HINT)
+    return checked_job({**given, **flags})
+
+
+def checked_job(given: Mapping[str, object]) -> ExportJob:
+    """The job of these keys.
+
+    Raises:
+        InvalidRequest: an unknown key or a value out of range.
+    """
     try:
-        return ExportJob.model_validate({**given, **flags})
+        return ExportJob.model_validate(given)
     except ValidationError as error:
-        raise InvalidRequest(f"the job is wrong: {_mistakes(error.errors())}.", hint=hint) from error
+        raise InvalidRequest(f"the job is wrong: {_mistakes(error.errors())}.", hint=_HINT) from error
 
 
 def _mistakes(errors: Sequence[Mapping[str, Any]]) -> str:

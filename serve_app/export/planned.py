@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rs_embed_core.errors import CheckpointError, InvalidRequest, RSEmbedError, UnknownProvider
+from rs_embed_core.errors import CheckpointError, InvalidRequest, RSEmbedError
 from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
@@ -16,6 +16,7 @@ from serve_app.export.estimate import Estimate, Survey, estimate, survey
 from serve_app.export.job import ExportJob
 from serve_app.export.ledger import Failure, Ledger, Made
 from serve_app.export.parts import Part, partition
+from serve_app.export.planning import check_backends
 from serve_app.export.store import Store
 from serve_app.settings import ServiceSettings
 
@@ -76,7 +77,8 @@ class Export:
             UnknownProvider: the backend is not set up.
         """
         asks = job.asks()
-        _check_backends(job, settings, asks)
+        if job.service is None:  # which knows its own
+            check_backends(settings, asks.values())
         rois = {index: roi for index, roi in enumerate(found) if not isinstance(roi, RSEmbedError)}
         refused = [Failure.of(index, row) for index, row in enumerate(found) if isinstance(row, RSEmbedError)]
         if not rois:
@@ -154,15 +156,3 @@ class Export:
             except CheckpointError as error:
                 out[label] = error.message
         return out
-
-
-def _check_backends(job: ExportJob, settings: ServiceSettings, asks: Mapping[str, Ask]) -> None:
-    """Refuse a provider that is not set up, before anything starts; a service knows its own."""
-    if job.service is not None:
-        return
-    known = settings.providers.names
-    for ask in asks.values():
-        name = backend_of(ask, settings.providers.default)
-        if name not in known:
-            msg = f"there is no backend {name!r} here."
-            raise UnknownProvider(msg, hint=f"Set it up under settings.providers; there is {', '.join(known)}.")

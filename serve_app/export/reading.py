@@ -24,7 +24,7 @@ from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.export.chunks import Place
-from serve_app.export.planning import plan_of
+from serve_app.export.planning import check_backends, plan_of
 from serve_app.observe.fetching import count_block
 from serve_app.settings import ServiceSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Payload, Slot
@@ -38,7 +38,7 @@ class OneReading:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._known: dict[FetchPlan, Chip | ProviderError] = {}
+        self._known: dict[FetchPlan, Chip | RSEmbedError] = {}
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class OneReading:
         """The chip; from the second time on ``facts`` says that it was ``shared`` and cost nothing.
 
         Raises:
-            ProviderError: as the provider, an equal one to all who ask.
+            RSEmbedError: as the provider, an equal one to all who ask.
         """
         known = self._known.get(plan)
         if isinstance(known, Chip):
@@ -59,7 +59,7 @@ class OneReading:
             raise known.again()
         try:
             chip = self._provider.fetch(plan)
-        except ProviderError as error:
+        except RSEmbedError as error:
             self._known[plan] = error.again()
             raise
         self._known[plan] = chip
@@ -80,11 +80,15 @@ class Reading:
         settings: providers and ``fetch``; its ``concurrency`` bounds the reads under way here.
         timeout_s: for the reads of one ROI.
         quota: name of the quota actor that all who read for this job share; None where none is wanted.
+
+    Raises:
+        UnknownProvider: a model's provider is not set up.
     """
 
     def __init__(
         self, asks: Mapping[str, Ask], settings: ServiceSettings, *, timeout_s: float, quota: str | None = None
     ) -> None:
+        check_backends(settings, asks.values())
         # Nobody asks for a chip again in this process; the disk outlives it.
         cache = settings.fetch.cache.model_copy(update={"memory_mb": 0.0})
         table = ProviderTable.build(settings.providers, cache)
