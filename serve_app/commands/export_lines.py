@@ -16,9 +16,23 @@ if TYPE_CHECKING:
     from serve_app.export.run import Progress
 
 _SHOWN = 20  # failures that are printed
+_NAMED = 8  # columns and ids
 
 type Failures = Sequence[tuple[str, Failure]]
 """Each with its model; a row that is no ROI has none."""
+
+
+def file_lines(unused: Sequence[str], ids: Sequence[object] | None) -> Lines:
+    """Yield what of the file of ROIs may not be as it was meant."""
+    if unused:
+        yield f"columns that do not count: {_some(unused)} (keep: [...] writes them along; dates are the job's)"
+    twice = [name for name, count in Counter(map(str, ids or ())).items() if count > 1]
+    if twice:
+        yield f"ids of several rows: {len(twice)} ({_some(twice)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_NAMED], *(["..."] if len(names) > _NAMED else [])])
 
 
 def estimate_lines(planned: Export, estimate: Estimate) -> Lines:

@@ -6,16 +6,17 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.plan import recipe
 from rs_embed_core.specs.request import Ask, ask_from_dict, beside_from
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OWN_COLUMNS = {"index", "geometry", "bbox", "embedding", "meta"}
 _HINT = "docs/guide/export.md describes the job file."
 _SHARED = ("temporal", "fetch", "output", "input_prep", "backend")  # fields of an Ask that all models of a job share
 
@@ -57,6 +58,8 @@ class ExportJob(_Section):
     output: Mapping[str, Any] | None = Field(None, description="{pooling: mean} or {pooling: max}.")
     input_prep: str | Mapping[str, Any] = Field("resize", description="resize, tile, auto, or an object.")
     backend: str = Field("auto", description="Where imagery comes from.")
+    id_column: str | None = Field(None, description="Column of the file of ROIs that names each; written with its row.")
+    keep: tuple[str, ...] = Field((), description="More of its columns that are written with each row.")
     part_rois: int = Field(1024, ge=1, description="ROIs of one file.")
     allowed_failures: float = Field(
         0, ge=0, description="Failures with which the exit code is still 0; below 1 a share of all rows."
@@ -76,6 +79,18 @@ class ExportJob(_Section):
         if not isinstance(value, Mapping):
             return value
         return {key: day.isoformat() if isinstance(day, dt.date) else day for key, day in value.items()}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the file of ROIs that go along."""
+        return tuple(dict.fromkeys((*(() if self.id_column is None else (self.id_column,)), *self.keep)))
+
+    @model_validator(mode="after")
+    def _columns_have_names_of_their_own(self) -> Self:
+        if taken := sorted(set(self.columns) & _OWN_COLUMNS):
+            msg = f"{', '.join(taken)} is a column that every result has"
+            raise ValueError(msg)
+        return self
 
     def asks(self) -> dict[str, Ask]:
         """The question to each model, by the name of its folder; each knows the others, to share reads with them.

@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from rs_embed_core.errors import CheckpointError, InvalidRequest, RSEmbedError
 from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.specs.request import Ask
@@ -43,6 +45,7 @@ class Export:
         rois: by their rows in the file; those that are none are in ``refused``.
         made: how each model's files are made.
         work: what is missing.
+        columns: what goes along with each row of the file.
     """
 
     job: ExportJob
@@ -56,6 +59,7 @@ class Export:
     ledgers: Mapping[str, Ledger]
     work: Sequence[Todo]
     surveyed: Survey
+    columns: pa.Table | None = None
 
     @classmethod
     def planned(
@@ -64,12 +68,14 @@ class Export:
         settings: ServiceSettings,
         found: Sequence[Spatial | RSEmbedError],
         *,
+        columns: pa.Table | None = None,
         replace: bool = False,
     ) -> Export:
         """The export of a file's rows; what the store has of it is looked at, and nothing is changed.
 
         Args:
             found: a row's ROI, or what is wrong with it.
+            columns: that go along with it.
             replace: what was made in another way is not refused.
 
         Raises:
@@ -93,7 +99,7 @@ class Export:
                 ledger.check(made[label])
         work = todo(parts, list(ledgers.values()))
         surveyed = survey(work, rois, asks)
-        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed)
+        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed, columns)
 
     @property
     def estimate(self) -> Estimate:
@@ -117,6 +123,14 @@ class Export:
         for label, ledger in self.ledgers.items():
             found += [(label, failure) for _, marker in sorted(ledger.markers.items()) for failure in marker.failures]
         return found
+
+    @property
+    def ids(self) -> list[object] | None:
+        """Of the rows of the file; None where the job names no column of ids."""
+        if self.columns is None or self.job.id_column is None:
+            return None
+        ids: list[object] = self.columns[self.job.id_column].to_pylist()
+        return ids
 
     @property
     def problems(self) -> list[tuple[str, Failure]]:

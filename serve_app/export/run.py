@@ -92,14 +92,14 @@ def run(export: Export) -> Iterator[Progress]:
             rows.check()
         yield clock.progress(rows.done, rows.writing)
     finally:
-        list_failures(export.store, FAILURES, export.failures, export.rois)
+        list_failures(export.store, FAILURES, export.failures, export.rois, export.ids)
 
 
 class _Rows:
     """What has come so far, and what is being written of it."""
 
     def __init__(self, export: Export) -> None:
-        self._writer = Writer(export.store, export.ledgers, export.rois)
+        self._writer = Writer(export.store, export.ledgers, export.rois, export.columns)
         self._gathering = Gathering(export.work)
         self._by_service = export.job.service is not None
         self._ledgers, self._store = export.ledgers, export.store

@@ -7,6 +7,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rs_embed_core.errors import (
@@ -30,9 +32,9 @@ META = json.dumps({"model": "mosaiks", "variant": "gaussian", "modality": "s2", 
 
 
 def planned(out: Path, **more: object) -> Export:
-    given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3}
+    given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3, "id_column": "name"}
     job = ExportJob.model_validate({**given, "temporal": {"year": 2022}, **more})
-    return Export.planned(job, ServiceSettings(), ROIS)
+    return Export.planned(job, ServiceSettings(), ROIS, columns=pa.table({"name": list("abcdef")}))
 
 
 def good(index: int, meta: str = META) -> Row:
@@ -62,6 +64,10 @@ def test_rows_that_do_not_come_end_it_and_what_is_complete_is_kept(
         ended(export, come, monkeypatch)
     assert caught.value.retryable
     assert failures(tmp_path) == ["no_imagery"]
+    name = "abcdef"[first.indices[0]]
+    assert json.loads((tmp_path / "_failures.jsonl").read_text())["id"] == name
+    kept = pq.read_table(tmp_path / "model=m" / "part-00000.parquet", columns=["index", "name"]).to_pylist()
+    assert {row["index"]: row["name"] for row in kept} == {i: "abcdef"[i] for i in first.indices[1:]}
     again = planned(tmp_path)
     assert [entry.part.number for entry in again.work] == [1]
     (last,) = ended(again, [Outcomes(1, "m", tuple(map(good, second.indices)))], monkeypatch)
