@@ -9,40 +9,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
-from rs_embed_core.errors import ProviderError, RSEmbedError
-from rs_embed_core.fetch import fetch
 from rs_embed_core.plan import backend_of, recipe
-from rs_embed_core.prepare import prepare
-from rs_embed_core.prepared import ChipInfo
 from rs_embed_core.providers import get_provider, register_provider
 from rs_embed_core.providers.calls import Terms, under
 from rs_embed_core.providers.gate import Gate
-from rs_embed_core.sample import Sample, collate, group_by_signature
 from serve_app.deployments.crew import Crew
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
+from serve_app.fetched import Fetched, fetched, stacked
 from serve_app.observe import metrics, tracing
 from serve_app.observe.fetching import count_block
 from serve_app.observe.origin import NOBODY, Origin
 from serve_app.observe.origin import under as working_for
 from serve_app.observe.process import watch_process
 from serve_app.settings import FetchSettings, ObserveSettings, ProviderSettings
-from serve_app.wire.blocks import BlockInfo, BlockItem, Hurry, Item, Payload, Slot
-
-
-@dataclass(frozen=True, eq=False)
-class _Done:
-    """One ROI, read and prepared, or its error."""
-
-    index: int
-    samples: tuple[Sample, ...] = ()
-    info: ChipInfo | None = None
-    fetch_ms: float = 0.0
-    error: RSEmbedError | None = None
+from serve_app.wire.blocks import BlockInfo, Hurry, Item, Payload
 
 
 class _Mailbox:
@@ -55,12 +40,12 @@ class _Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.wanted = True
         self._loop = loop
-        self._done: deque[_Done] = deque()
+        self._done: deque[Fetched] = deque()
         self._needed = 1
         self._count = threading.Lock()  # two threads at once would both see one more than wanted and wake nobody
         self._enough = asyncio.Event()
 
-    def put(self, done: _Done) -> None:
+    def put(self, done: Fetched) -> None:
         """Called in a thread."""
         with self._count:
             self._done.append(done)
@@ -69,7 +54,7 @@ class _Mailbox:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._enough.set)
 
-    async def take(self, most: int, linger_s: float) -> list[_Done]:
+    async def take(self, most: int, linger_s: float) -> list[Fetched]:
         """Wait for something, then up to ``linger_s`` for as much as ``most``."""
         await self._wait(1)
         with contextlib.suppress(TimeoutError):
@@ -139,7 +124,7 @@ class Fetcher:
             while left:
                 block = await mailbox.take(min(left, self._settings.block_items), linger_s)
                 left += self._move(-len(block))
-                info, payload = pack(block)
+                info, payload = stacked(block)
                 self._count(info, span[0])
                 yield payload
                 yield info
@@ -173,39 +158,10 @@ class Fetcher:
             with under(terms), working_for(origin):
                 mailbox.put(self._one(item))
 
-    def _one(self, item: Item) -> _Done:
+    def _one(self, item: Item) -> Fetched:
         """Read and prepare one ROI in a thread; its error is its result."""
-        try:
-            name = backend_of(item.plan.ask, self._default)
-            started = time.perf_counter()
-            with tracing.span("read", index=item.index, provider=name) as work:
-                chip = fetch(item.plan, get_provider(name))
-                work.note(dict(chip.facts))
-            fetch_ms = 1e3 * (time.perf_counter() - started)
-            with tracing.span("prepare", index=item.index):
-                prepared = prepare(chip, item.plan)
-        except RSEmbedError as error:
-            return _Done(item.index, error=error)
-        except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem
-            text = f"reading or preparing failed: {type(error).__name__}: {error}"
-            return _Done(item.index, error=ProviderError(text, retryable=False))
-        return _Done(item.index, prepared.samples, prepared.info, fetch_ms)
+        return fetched(item.index, lambda: (item.plan, get_provider(backend_of(item.plan.ask, self._default))))
 
     async def pid(self) -> int:
         """The actor's process, for tests and the doctor."""
         return os.getpid()
-
-
-def pack(done: Sequence[_Done]) -> tuple[BlockInfo, Payload]:
-    """Stack the samples of several ROIs by signature."""
-    samples = [sample for entry in done for sample in entry.samples]
-    groups = group_by_signature(samples)
-    batches = tuple(collate([samples[i] for i in group]) for group in groups.values())
-    slots = {i: Slot(b, position) for b, group in enumerate(groups.values()) for position, i in enumerate(group)}
-    items, at = [], 0
-    for entry in done:
-        own = tuple(slots[i] for i in range(at, at + len(entry.samples)))
-        at += len(entry.samples)
-        items.append(BlockItem(entry.index, entry.info, own, entry.fetch_ms, entry.error))
-    nbytes = sum(array.nbytes for batch in batches for array in batch.arrays.values())
-    return BlockInfo(tuple(items), len(samples), nbytes), Payload(batches)

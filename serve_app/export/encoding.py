@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rs_embed_core.embedding import EncoderInfo
@@ -15,7 +15,7 @@ from rs_embed_core.prepare import example
 from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
-from rs_embed_core.tokens import TokenBlock, Tokens
+from rs_embed_core.tokens import Tokens
 from serve_app.assembled import assembled
 from serve_app.export.job import Workers
 from serve_app.export.planning import plan_of
@@ -67,7 +67,7 @@ class Encoding:
             started = time.perf_counter()
             for batch in payload.batches:
                 outcomes, encoder = _encoded(model, batch, encoder)
-                packed.append(_pack(outcomes))
+                packed.append(EncodedBatch.of(outcomes))
             seconds = time.perf_counter() - started
         plans = {item.index: plan_of(model.ask, rois[item.index]) for item in info.good}
         encoded = Encoded((tuple(packed),), encoder, 1e3 * seconds)
@@ -119,11 +119,6 @@ def _known(error: Exception) -> RSEmbedError:
     if isinstance(error, RSEmbedError):
         return error
     return ForwardError(f"the forward failed: {type(error).__name__}: {error}")
-
-
-def _pack(outcomes: Sequence[Tokens | RSEmbedError]) -> EncodedBatch:
-    errors = tuple((i, entry) for i, entry in enumerate(outcomes) if isinstance(entry, RSEmbedError))
-    return EncodedBatch(TokenBlock.pack([entry for entry in outcomes if isinstance(entry, Tokens)]), errors)
 
 
 def _failed(item: BlockItem) -> Row:

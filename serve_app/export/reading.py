@@ -8,26 +8,24 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
 from rs_embed_core.chip import Chip, FetchPlan
-from rs_embed_core.errors import ProviderError, RSEmbedError
-from rs_embed_core.fetch import fetch
+from rs_embed_core.errors import RSEmbedError
 from rs_embed_core.plan import backend_of, recipe
-from rs_embed_core.prepare import prepare
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.calls import COUNTED, Terms, under
-from rs_embed_core.sample import Sample, collate, group_by_signature
 from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.export.chunks import Place
 from serve_app.export.planning import check_backends, plan_of
+from serve_app.fetched import Fetched, fetched, stacked
 from serve_app.observe.fetching import count_block
 from serve_app.settings import ServiceSettings
-from serve_app.wire.blocks import BlockInfo, BlockItem, Payload, Slot
+from serve_app.wire.blocks import BlockInfo, Payload
 
 type Block = tuple[BlockInfo, Payload]
 """What one model needs of some ROIs: what became of each, and the samples."""
@@ -66,12 +64,6 @@ class OneReading:
         return chip
 
 
-@dataclass(frozen=True, eq=False)
-class _Done:
-    item: BlockItem
-    samples: tuple[Sample, ...] = ()
-
-
 class Reading:
     """Reads and prepares ROIs for several models.
 
@@ -107,51 +99,25 @@ class Reading:
         """What each model needs of these ROIs; an ROI's error is its item's."""
         wanted = tuple(labels)
         done = list(self._threads.map(partial(self._roi, labels=wanted), places))
-        blocks = {label: _stacked([of_roi[label] for of_roi in done]) for label in wanted}
+        blocks = {label: stacked([of_roi[label] for of_roi in done]) for label in wanted}
         for label, (info, _) in blocks.items():
             model, provider = recipe(self._asks[label]).selection.encoder, self._providers[label].name
             count_block(info.items, provider=provider, model=model, samples=info.samples)
         return blocks
 
-    def _roi(self, place: Place, labels: Sequence[str]) -> dict[str, _Done]:
+    def _roi(self, place: Place, labels: Sequence[str]) -> dict[str, Fetched]:
         """All that is wanted of one ROI, in a thread."""
         memory: dict[str, OneReading] = {}
         with under(Terms(time.monotonic() + self._timeout_s, bulk=True)):
             return {label: self._one(place, label, memory) for label in labels}
 
-    def _one(self, place: Place, label: str, memory: dict[str, OneReading]) -> _Done:
+    def _one(self, place: Place, label: str, memory: dict[str, OneReading]) -> Fetched:
         index, roi = place
         provider = self._providers[label]
-        try:
-            resolved = plan_of(self._asks[label], roi)
-            once = memory.setdefault(provider.name, OneReading(provider))
-            started = time.perf_counter()
-            chip = fetch(resolved, once)
-            fetch_ms = 1e3 * (time.perf_counter() - started)
-            prepared = prepare(chip, resolved)
-        except RSEmbedError as error:
-            return _Done(BlockItem(index, error=error))
-        except Exception as error:  # noqa: BLE001 - a process edge: whatever a provider raises is this ROI's problem
-            text = f"reading or preparing failed: {type(error).__name__}: {error}"
-            return _Done(BlockItem(index, error=ProviderError(text, retryable=False)))
-        return _Done(BlockItem(index, prepared.info, fetch_ms=fetch_ms), prepared.samples)
+        once = memory.setdefault(provider.name, OneReading(provider))
+        return fetched(index, lambda: (plan_of(self._asks[label], roi), once))
 
 
 async def _hold(leases: partial[Leases]) -> None:
     """Hold this process's parts of the quotas as long as it lives."""
     await leases().run()
-
-
-def _stacked(done: Sequence[_Done]) -> Block:
-    """The samples of several ROIs, stacked by signature."""
-    samples = [sample for entry in done for sample in entry.samples]
-    groups = group_by_signature(samples)
-    batches = tuple(collate([samples[i] for i in group]) for group in groups.values())
-    slots = {i: Slot(b, position) for b, group in enumerate(groups.values()) for position, i in enumerate(group)}
-    items, at = [], 0
-    for entry in done:
-        own = tuple(slots[i] for i in range(at, at + len(entry.samples)))
-        at += len(entry.samples)
-        items.append(replace(entry.item, slots=own))
-    nbytes = sum(array.nbytes for batch in batches for array in batch.arrays.values())
-    return BlockInfo(tuple(items), len(samples), nbytes), Payload(batches)
