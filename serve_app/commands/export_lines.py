@@ -44,6 +44,8 @@ def estimate_lines(planned: Export, estimate: Estimate) -> Lines:
     yield from imagery_lines(planned)
     if not planned.work:
         return
+    others = {ledger.version_before for ledger in planned.ledgers.values()} - {None, planned.version}
+    yield from (f"made with version {other} so far; this is {planned.version}" for other in sorted(map(str, others)))
     yield (
         f"to do: ROIs {estimate.rois}, reads {estimate.reads}, pixels {_count(estimate.pixels)}, "
         f"{_size(estimate.bytes_read)} of imagery in memory, {_size(estimate.bytes_written)} to write"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rs_embed_core.errors import InvalidRequest, JSONValue, ModelError, NoImagery, RSEmbedError, SpecError
-from serve_app.export.configuration import changes, set_up_as
+from serve_app.export.configuration import VERSION, changes, set_up_as
 from serve_app.export.parts import Part, digest
 from serve_app.export.store import Store
 
@@ -79,12 +79,17 @@ class Marker:
 
 @dataclass(frozen=True)
 class Made:
-    """How the files of one model are made: its configuration, and which ROIs go into which part."""
+    """How the files of one model are made: its configuration, and which ROIs go into which part.
+
+    Attributes:
+        version: of this program; another one is said, and its results are kept.
+    """
 
     configuration: Mapping[str, JSONValue]
     rois: int
     rois_digest: str
     part_rois: int
+    version: str = VERSION
 
     @classmethod
     def of(cls, configuration: Mapping[str, JSONValue], parts: Sequence[Part], part_rois: int) -> Made:
@@ -158,6 +163,12 @@ class Ledger:
             return part.indices
         again = {failure.index for failure in marker.failures if failure.again}
         return tuple(index for index in part.indices if index in again)
+
+    @property
+    def version_before(self) -> str | None:
+        """That of the program that has last made files which count; None where there are none."""
+        found = (self.before or {}).get("version")
+        return found if self.markers and isinstance(found, str) else None
 
     def check(self, made: Made) -> None:
         """Refuse to mix results that were made in different ways.

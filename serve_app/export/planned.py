@@ -112,6 +112,11 @@ class Export:
         return sum(len(labels) for entry in self.work for labels in entry.wanted.values())
 
     @property
+    def version(self) -> str:
+        """Of this program."""
+        return next(made.version for made in self.made.values())
+
+    @property
     def kept(self) -> int:
         """Rows that are there, of all models."""
         return sum(marker.rows for ledger in self.ledgers.values() for marker in ledger.markers.values())
