@@ -40,7 +40,7 @@ def _row(entry: BlockItem, plan: Plan, outcomes: Sequence[Tokens | RSEmbedError]
     timings = {
         "fetch": round(entry.fetch_ms, 3),
         "prepare": round(entry.info.prepare_ms, 3),
-        "encode": round(encoded.encode_ms, 3),
+        "forward": round(encoded.encode_ms, 3),
     }
     meta = describe(plan, entry.info, encoded.encoder, grid=grid, timings_ms=timings)
     return Row(entry.index, np.ascontiguousarray(data), to_json(meta.to_dict()).decode())

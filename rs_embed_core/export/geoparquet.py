@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ def write_geoparquet(
     spatials: Sequence[Spatial],
     *,
     indices: Sequence[int] | None = None,
+    columns: pa.Table | None = None,
 ) -> Path:
     """Write pooled embeddings and their ROIs, in Hilbert order.
 
@@ -43,6 +45,8 @@ def write_geoparquet(
         embeddings: of one model, asked in one way.
         spatials: their ROIs, in the same order.
         indices: where each was in the caller's list; None counts from 0.
+        columns: more of them, in the same order. Where one is named ``geometry`` and has a value (WKB, EPSG:4326,
+            inside the ROI's box), this stands in the place of the box; the vector is the box's all the same.
 
     Raises:
         InvalidInput: grids, or vectors of several models or lengths.
@@ -56,10 +60,13 @@ def write_geoparquet(
     boxes = np.array([_degrees(spatial) for spatial in spatials])  # [N, 4]
     order = hilbert_order(boxes)
     table = _table([embeddings[i] for i in order], vectors[order], boxes[order], np.asarray(numbers, np.int32)[order])
+    if columns is not None:
+        table = _with_columns(table, columns.take(order))
     west, south, east, north = (float(v) for v in (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)))
     extent = (west, south, east, north)
     emb = stac.collection(embeddings[0].meta, extent, vectors.shape[1])
-    table = table.replace_schema_metadata({"geo": json.dumps(_geo(extent)), "emb": json.dumps(emb)})
+    geo = _geo(extent, _types(table["geometry"]))
+    table = table.replace_schema_metadata({"geo": json.dumps(geo), "emb": json.dumps(emb)})
     return _write(table, Path(path), dim=vectors.shape[1])
 
 
@@ -118,7 +125,25 @@ def _table(
     )
 
 
-def _geo(extent: stac.Extent) -> dict[str, JSONValue]:
+def _with_columns(table: pa.Table, columns: pa.Table) -> pa.Table:
+    """The table with more columns at its end; boxes make room for geometries."""
+    for name in columns.column_names:
+        column = columns[name]
+        if name == "geometry":
+            own = pc.coalesce(column.cast(pa.binary()), table[name])
+            table = table.set_column(table.schema.get_field_index(name), name, own)
+        else:
+            table = table.append_column(name, column)
+    return table
+
+
+def _types(geometries: pa.ChunkedArray) -> list[str]:
+    """The kinds of geometry that there are, as GeoParquet names them."""
+    found = shapely.from_wkb(geometries.to_pylist())
+    return sorted({f"{one.geom_type}{' Z' if one.has_z else ''}" for one in found})
+
+
+def _geo(extent: stac.Extent, types: Sequence[str]) -> dict[str, JSONValue]:
     """The file's ``geo`` metadata (GeoParquet 1.1)."""
     covering: dict[str, JSONValue] = {name: ["bbox", name] for name in _COVERING}
     return {
@@ -127,7 +152,7 @@ def _geo(extent: stac.Extent) -> dict[str, JSONValue]:
         "columns": {
             "geometry": {
                 "encoding": "WKB",
-                "geometry_types": ["Polygon"],
+                "geometry_types": list(types),
                 "crs": CRS.from_user_input(LONLAT).to_json_dict(),
                 "bbox": list(extent),
                 "covering": {"bbox": covering},

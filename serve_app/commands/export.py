@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from serve_app.commands.arguments import model_and_variant
 from serve_app.commands.command import Failed, Lines, Subcommands, add_command, add_json, dumps
 from serve_app.commands.configuration import read_settings
-from serve_app.commands.export_lines import by_code, estimate_lines, failure_lines, imagery_lines, progress_line
+from serve_app.commands.export_lines import (
+    by_code,
+    estimate_lines,
+    failure_lines,
+    file_lines,
+    imagery_lines,
+    progress_line,
+)
 
 if TYPE_CHECKING:
     from serve_app.export.job import ExportJob
@@ -59,12 +66,15 @@ def export(args: argparse.Namespace) -> Lines:
     Raises:
         Failed: more ROIs did than are allowed to.
     """
-    from serve_app.commands.rois import scan_rois
+    from serve_app.commands.rois import scan_places
     from serve_app.export.planned import Export
 
     job = job_of(args)
     settings = read_settings(args.config, flags=job.settings)
-    planned = Export.planned(job, settings, scan_rois(job.rois), replace=args.replace)
+    places = scan_places(job.rois, job.columns)
+    planned = Export.planned(job, settings, places.rows, columns=places.columns, replace=args.replace)
+    if not args.json:
+        yield from file_lines(places.unused, planned.ids)
     if args.dry_run:
         yield from _foreseen(planned, for_programs=args.json)
         return

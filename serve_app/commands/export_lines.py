@@ -16,9 +16,23 @@ if TYPE_CHECKING:
     from serve_app.export.run import Progress
 
 _SHOWN = 20  # failures that are printed
+_NAMED = 8  # columns and ids
 
 type Failures = Sequence[tuple[str, Failure]]
 """Each with its model; a row that is no ROI has none."""
+
+
+def file_lines(unused: Sequence[str], ids: Sequence[object] | None) -> Lines:
+    """Yield what of the file of ROIs may not be as it was meant."""
+    if unused:
+        yield f"columns that do not count: {_some(unused)} (keep: [...] writes them along; dates are the job's)"
+    twice = [name for name, count in Counter(map(str, ids or ())).items() if count > 1]
+    if twice:
+        yield f"ids of several rows: {len(twice)} ({_some(twice)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_NAMED], *(["..."] if len(names) > _NAMED else [])])
 
 
 def estimate_lines(planned: Export, estimate: Estimate) -> Lines:
@@ -30,6 +44,8 @@ def estimate_lines(planned: Export, estimate: Estimate) -> Lines:
     yield from imagery_lines(planned)
     if not planned.work:
         return
+    others = {ledger.version_before for ledger in planned.ledgers.values()} - {None, planned.version}
+    yield from (f"made with version {other} so far; this is {planned.version}" for other in sorted(map(str, others)))
     yield (
         f"to do: ROIs {estimate.rois}, reads {estimate.reads}, pixels {_count(estimate.pixels)}, "
         f"{_size(estimate.bytes_read)} of imagery in memory, {_size(estimate.bytes_written)} to write"

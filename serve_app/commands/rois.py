@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -42,14 +43,36 @@ def read_rois(path: str | Path) -> list[Spatial]:
     return rois
 
 
+@dataclass(frozen=True)
+class Places:
+    """The rows of a file, in its order.
+
+    Attributes:
+        rows: each an ROI, or what is wrong with it (``index`` in the context).
+        columns: those that were asked for; and ``geometry`` (WKB, null where there is none), where boxes stand for
+            geometries.
+        unused: names of the others.
+    """
+
+    rows: list[Spatial | RSEmbedError]
+    columns: pa.Table
+    unused: tuple[str, ...]
+
+
 def scan_rois(path: str | Path) -> list[Spatial | RSEmbedError]:
-    """The rows of a file, in its order: each an ROI, or what is wrong with it (``index`` in the context).
+    """The ROIs of a file, in its order, as ``scan_places`` finds them."""
+    return scan_places(path).rows
+
+
+def scan_places(path: str | Path, keep: Sequence[str] = ()) -> Places:
+    """The rows of a file, and some of its columns.
 
     Args:
         path: of a file, or a URL such as ``gs://bucket/fields.parquet``.
+        keep: names of the columns; properties of features are columns.
 
     Raises:
-        InvalidRequest: no such file, another format, or no row.
+        InvalidRequest: no such file, another format, no row, or no such column.
     """
     name = PurePosixPath(str(path)).name
     read = _READERS.get(PurePosixPath(name).suffix.lower())
@@ -59,20 +82,39 @@ def scan_rois(path: str | Path) -> list[Spatial | RSEmbedError]:
     try:
         filesystem, inside = located(str(path))
         with filesystem.open_input_file(inside) as file:
-            rows = list(read(file))
+            found = read(file, keep)
     except _UNREADABLE as error:
         msg = f"{path} cannot be read: {error}"
         raise InvalidRequest(msg, hint="See rs-embed embed --help for the formats.") from error
-    if not rows:
+    if not found.rows:
         msg = f"{path} has no ROI."
         raise InvalidRequest(msg, hint="Give at least one.")
-    return rows
+    return found
 
 
-type _Rows = Iterator[Spatial | RSEmbedError]
+type _Found = tuple[Spatial, bytes | None]
+"""An ROI, and the geometry (WKB) that it is the box of."""
 
 
-def _numbered(rows: Iterable[object], build: Callable[[object], Spatial]) -> _Rows:
+def _places(
+    found: Iterable[_Found | RSEmbedError], names: Sequence[str], kept: Mapping[str, pa.Array | pa.ChunkedArray]
+) -> Places:
+    """What a reader has found; ``names`` are those of all columns."""
+    both = [(row, None) if isinstance(row, RSEmbedError) else row for row in found]
+    columns = dict(kept)
+    if any(shape is not None for _, shape in both):
+        columns["geometry"] = pa.array([shape for _, shape in both], pa.binary())
+    used = {*_BOX, *_POINT, *kept}
+    return Places([row for row, _ in both], pa.table(columns), tuple(name for name in names if name not in used))
+
+
+def _check_kept(keep: Sequence[str], names: Sequence[str]) -> None:
+    if lacking := [name for name in keep if name not in names]:
+        msg = f"there is no column {', '.join(lacking)}."
+        raise InvalidRequest(msg, hint=f"The columns are {', '.join(names)}.")
+
+
+def _numbered(rows: Iterable[object], build: Callable[[object], _Found]) -> Iterator[_Found | RSEmbedError]:
     """Yield what each row is; an error says which row."""
     for index, row in enumerate(rows):
         try:
@@ -90,20 +132,23 @@ def _of_row(index: int, error: RSEmbedError) -> RSEmbedError:
     return error
 
 
-def _csv(file: IO[bytes]) -> _Rows:
-    text = io.StringIO(file.read().decode("utf-8-sig"), newline="")
-    yield from _numbered(csv.DictReader(text), _of_columns)
+def _csv(file: IO[bytes], keep: Sequence[str]) -> Places:
+    read = csv.DictReader(io.StringIO(file.read().decode("utf-8-sig"), newline=""))
+    rows, names = list(read), tuple(read.fieldnames or ())
+    _check_kept(keep, names)
+    kept = {name: pa.array([row[name] for row in rows], pa.string()) for name in keep}
+    return _places(_numbered(rows, _of_columns), names, kept)
 
 
-def _of_columns(row: object) -> Spatial:
+def _of_columns(row: object) -> _Found:
     """One row by its column names."""
     values = row if isinstance(row, Mapping) else {}
     if set(_BOX) <= set(values):
         west, south, east, north = (_number(name, values[name]) for name in _BOX)
-        return BBox(west, south, east, north)
+        return BBox(west, south, east, north), None
     if set(_POINT) <= set(values):
         lon, lat, buffer_m = (_number(name, values[name]) for name in _POINT)
-        return PointBuffer(lon, lat, buffer_m)
+        return PointBuffer(lon, lat, buffer_m), None
     msg = f"the columns are {', '.join(map(str, values))}."
     raise InvalidRequest(msg, hint=f"{_COLUMNS}.")
 
@@ -116,24 +161,48 @@ def _number(name: str, value: object) -> float:
         raise InvalidRequest(msg, hint=f"{name} is a number.") from None
 
 
-def _geojson(file: IO[bytes]) -> _Rows:
+def _geojson(file: IO[bytes], keep: Sequence[str]) -> Places:
     document = json.loads(file.read())
+    _check_named_degrees(document.get("crs"))
     features = document["features"] if document.get("type") == "FeatureCollection" else [document]
-    yield from _numbered(features, _of_feature)
+    found = [_properties(feature) for feature in features]
+    names = tuple(dict.fromkeys(name for properties in found for name in properties))
+    _check_kept(keep, names)
+    kept = {name: _array([properties.get(name) for properties in found]) for name in keep}
+    return _places(_numbered(features, _of_feature), names, kept)
 
 
-def _of_feature(feature: object) -> Spatial:
+def _check_named_degrees(crs: object) -> None:
+    """Refuse the CRS of the older GeoJSON of 2008, unless it names what GeoJSON always has."""
+    if crs is not None and not any(name in str(crs) for name in ("CRS84", "EPSG::4326", "EPSG:4326")):
+        msg = f"the coordinates are in {crs}."
+        raise InvalidRequest(msg, hint="Convert them to longitude and latitude (EPSG:4326).")
+
+
+def _properties(feature: object) -> Mapping[str, object]:
+    found = feature.get("properties") if isinstance(feature, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _array(values: Sequence[object]) -> pa.Array:
+    """An Arrow array of JSON values; where they are of several types, of their texts."""
+    try:
+        return pa.array(values)
+    except pa.ArrowException:
+        return pa.array([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
+
+
+def _of_feature(feature: object) -> _Found:
     if not isinstance(feature, Mapping):
         msg = f"it is a {type(feature).__name__}."
         raise InvalidRequest(msg, hint="Give a GeoJSON feature.")
     bare = feature.get("type") != "Feature"
     found = feature if bare else feature.get("geometry")
     geometry = None if found is None else shapely.from_geojson(json.dumps(found))
-    properties = {} if bare else feature.get("properties") or {}
-    return _of_geometry(geometry, properties.get("buffer_m"))
+    return _of_geometry(geometry, None if bare else _properties(feature).get("buffer_m"))
 
 
-def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> Spatial:
+def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> _Found:
     """The bounding box of a geometry, or the square around a point."""
     if geometry is None or shapely.is_empty(geometry):
         raise InvalidRequest("it has no geometry.", hint="Leave such rows out.")
@@ -141,24 +210,26 @@ def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> 
         if buffer_m is None:
             msg = "it is a point without extent."
             raise InvalidRequest(msg, hint="Give it a property buffer_m, half the side of a square in metres.")
-        return PointBuffer(geometry.x, geometry.y, _number("buffer_m", buffer_m))
+        return PointBuffer(geometry.x, geometry.y, _number("buffer_m", buffer_m)), None
     west, south, east, north = map(float, shapely.bounds(geometry))
-    return BBox(west, south, east, north)
+    return BBox(west, south, east, north), shapely.to_wkb(geometry)
 
 
-def _parquet(file: IO[bytes]) -> _Rows:
+def _parquet(file: IO[bytes], keep: Sequence[str]) -> Places:
     table = pq.ParquetFile(file)
     schema = table.schema_arrow
     geo = json.loads((schema.metadata or {}).get(b"geo", b"null"))
-    if geo is None:
-        wanted = [name for name in (*_BOX, *_POINT) if name in schema.names]
-        yield from _numbered(table.read(columns=wanted).to_pylist(), _of_columns)
-        return
-    name = geo["primary_column"]
+    name = None if geo is None else str(geo["primary_column"])
+    names = tuple(other for other in schema.names if other not in (name, "bbox"))
+    _check_kept(keep, names)
+    kept = {other: table.read(columns=[other])[other] for other in keep}
+    if geo is None or name is None:
+        wanted = [other for other in (*_BOX, *_POINT) if other in names]
+        return _places(_numbered(table.read(columns=wanted).to_pylist(), _of_columns), names, kept)
     _check_degrees(geo["columns"][name].get("crs"))
-    wanted = [column for column in (name, "buffer_m") if column in schema.names]
+    wanted = [other for other in (name, "buffer_m") if other in schema.names]
     rows = table.read(columns=wanted).to_pylist()
-    yield from _numbered(rows, lambda row: _of_wkb(row, name))
+    return _places(_numbered(rows, lambda row: _of_wkb(row, name)), names, kept)
 
 
 def _check_degrees(crs: object) -> None:
@@ -169,12 +240,12 @@ def _check_degrees(crs: object) -> None:
         raise InvalidRequest(msg, hint="Convert them to longitude and latitude (EPSG:4326).")
 
 
-def _of_wkb(row: object, name: str) -> Spatial:
+def _of_wkb(row: object, name: str) -> _Found:
     values = row if isinstance(row, Mapping) else {}
     return _of_geometry(shapely.from_wkb(values[name]), values.get("buffer_m"))
 
 
-_READERS: Mapping[str, Callable[[IO[bytes]], _Rows]] = {
+_READERS: Mapping[str, Callable[[IO[bytes], Sequence[str]], Places]] = {
     ".geojson": _geojson,
     ".json": _geojson,
     ".csv": _csv,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 
 from rs_embed_core.chip import FetchPlan
 from rs_embed_core.errors import JSONValue
@@ -12,6 +13,8 @@ from rs_embed_core.weights import HubFile
 from serve_app.export.job import ExportJob
 from serve_app.providers import set_up
 from serve_app.settings import ServiceSettings
+
+VERSION = version("rs-embed-serve")
 
 
 def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, JSONValue]:
@@ -30,6 +33,7 @@ def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[s
         "imagery": {"scale_m": read_scale(shared), "reads": [_read(read) for read in (shared.read, *shared.also)]},
         "output": ask.output.to_dict(),
         "input_prep": ask.input_prep.to_dict(),
+        "columns": list(job.columns),
         "chain": shared.input.chain_for(options).digest,
         **_made_by(ask, job, settings),
     }
@@ -63,6 +67,14 @@ def _made_by(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, J
     backend = backend_of(ask, settings.providers.default)
     scopes = {provider.name: scope for provider, scope in set_up(settings.providers)}
     return {"precision": job.workers.precision, "backend": backend, "backend_settings": scopes.get(backend, "")}
+
+
+def set_up_as(meta: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+    """What a row says of the service that made it, and that changes numbers by more than rounding."""
+    versions = meta.get("versions")
+    by = versions.get("rs-embed-serve") if isinstance(versions, Mapping) else None
+    names = ("backend", "source", "precision", "checkpoint")
+    return {**{name: meta.get(name) for name in names}, "version": by}
 
 
 def changes(old: Mapping[str, JSONValue], new: Mapping[str, JSONValue]) -> list[str]:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError
 from rs_embed_core.specs.spatial import Spatial, spatial_from_dict
 
 if TYPE_CHECKING:
-    from serve_app.wire.rows import Row
+    from serve_app.observe.measures import belong_to
+from serve_app.wire.rows import Row
 
 _PLACES = (("minlon", "minlat", "maxlon", "maxlat"), ("lon", "lat", "buffer_m"))
 
@@ -33,6 +35,7 @@ class EmbedRois:
 
     Raises:
         SpecError, ModelError: the models cannot be asked so, or their weights are missing.
+        UnknownProvider: the backend is not set up.
 
     Example:
         ```python
@@ -55,14 +58,20 @@ class EmbedRois:
         **how: object,
     ) -> None:
         from serve_app.export.encoding import Encoding  # noqa: PLC0415 - torch and Ray, only in the actor
-        from serve_app.export.job import ExportJob  # noqa: PLC0415 - see above
+        from serve_app.export.job import checked_job  # noqa: PLC0415 - see above
         from serve_app.export.reading import Reading  # noqa: PLC0415 - see above
         from serve_app.settings import load_settings  # noqa: PLC0415 - see above
 
-        job = ExportJob.model_validate(
+        job = checked_job(
             {"rois": "-", "out": "-", "models": models, "workers": workers or {}, "settings": settings or {}, **how}
         )
-        known = load_settings(flags=job.settings)
+        try:
+            known = load_settings(flags=job.settings)
+        except ValidationError as error:
+            raise InvalidRequest(
+                f"settings are wrong: {error}", hint="docs/reference/settings.md lists them."
+            ) from error
+        belong_to("embed-rois")
         self._labels = tuple(asks := job.asks())
         self._reading = Reading(asks, known, timeout_s=job.read_timeout_s, quota="embed-rois-quota")
         self._encoding = Encoding(asks, job.workers, known.checkpoints)
@@ -74,7 +83,8 @@ class EmbedRois:
         for label in self._labels:
             rows, _ = self._encoding.rows(label, blocks[label], rois)
             for name, column in _columns(label, rows, problems, batch.num_rows):
-                batch = batch.append_column(name, column)
+                place = batch.schema.get_field_index(name)  # a second pass computes it again
+                batch = batch.append_column(name, column) if place < 0 else batch.set_column(place, name, column)
         return batch
 
 

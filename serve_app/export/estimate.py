@@ -17,6 +17,7 @@ from serve_app.export.planning import plan_of
 
 _VALUE_BYTES = 4
 _ROW_BYTES = 300  # of a row beside its vector: a file's metas are alike, so little is left of them
+_FILE_BYTES = 22_000  # of a file beside its rows: CRS, STAC collection, schema, the first row's meta
 _VECTOR_SHARE = 0.8  # what zstd leaves of a vector's bytes (dofa; mosaiks 0.6, for its zeros)
 
 
@@ -29,7 +30,7 @@ class ModelCost:
         samples: inputs of the network; an ROI that is cut into tiles has several.
         device_s: seconds on one device; None where there is nothing to tell it by.
         measured: whether ``device_s`` is what parts that are done took; else it follows from parameters and tokens.
-        bytes_written: about.
+        bytes_written: as files that are there have it, else about.
     """
 
     rois: int
@@ -88,6 +89,7 @@ class Survey:
     nbytes: dict[int, float] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     planned: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
     problems: list[tuple[str, Failure]] = field(default_factory=list)
     reads: int = 0
     pixels: int = 0
@@ -119,6 +121,8 @@ def survey(work: Iterable[Todo], rois: Mapping[int, Spatial], asks: Mapping[str,
     """The plans of everything that is missing."""
     found = Survey()
     for entry in work:
+        for label in {label for labels in entry.wanted.values() for label in labels}:
+            found.files[label] = found.files.get(label, 0) + 1
         for index, labels in entry.wanted.items():
             found.add(index, rois[index], {label: asks[label] for label in labels})
     return found
@@ -134,9 +138,8 @@ def estimate(found: Survey, asks: Mapping[str, Ask], ledgers: Sequence[Ledger], 
     models = {
         ledger.label: _cost(
             asks[ledger.label],
-            found.planned.get(ledger.label, 0),
-            found.samples.get(ledger.label, 0),
-            _measured(ledger),
+            _Wanted(*(counts.get(ledger.label, 0) for counts in (found.planned, found.samples, found.files))),
+            ledger,
             tflops,
         )
         for ledger in ledgers
@@ -187,18 +190,28 @@ def _sample_values(resolved: Plan) -> int:
     return len(shared.frames) * len(shared.bands) * height * width
 
 
-def _measured(ledger: Ledger) -> float | None:
-    """Seconds that a row has taken; None where no part was computed by the job itself."""
-    rows = sum(marker.rows for marker in ledger.markers.values())
-    seconds = sum(marker.device_s for marker in ledger.markers.values())
-    return seconds / rows if rows and seconds else None
+@dataclass(frozen=True)
+class _Wanted:
+    """What is missing of one model."""
+
+    rois: int
+    samples: int
+    files: int
 
 
-def _cost(ask: Ask, rois: int, samples: int, row_s: float | None, tflops: float) -> ModelCost:
+def _cost(ask: Ask, wanted: _Wanted, ledger: Ledger, tflops: float) -> ModelCost:
     shared = recipe(ask)
     dim = shared.card.variant(shared.selection.variant, shared.selection.modality).dim
     work = operations(ask)
-    computed = None if work is None else samples * work / (1e12 * tflops)
-    device_s = computed if row_s is None else rois * row_s
-    written = rois * (_VECTOR_SHARE * _VALUE_BYTES * dim + _ROW_BYTES)
-    return ModelCost(rois, samples, device_s, row_s is not None, written)
+    device_s = None if work is None else wanted.samples * work / (1e12 * tflops)
+    row_bytes = _VECTOR_SHARE * _VALUE_BYTES * dim + _ROW_BYTES
+    markers = [marker for marker in ledger.markers.values() if marker.rows]
+    done = sum(marker.rows for marker in markers)
+    seconds = sum(marker.device_s for marker in markers)  # none where a service computed them
+    if seconds:
+        device_s = wanted.rois * seconds / done
+    if done:  # the vector may be longer than the variant's, by the model's options
+        there = sum(marker.file_bytes for marker in markers) - _FILE_BYTES * len(markers)
+        row_bytes = max(0, there) / done
+    written = wanted.rois * row_bytes + wanted.files * _FILE_BYTES
+    return ModelCost(wanted.rois, wanted.samples, device_s, bool(seconds), written)

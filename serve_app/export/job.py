@@ -6,16 +6,18 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.plan import recipe
 from rs_embed_core.specs.request import Ask, ask_from_dict, beside_from
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OWN_COLUMNS = {"index", "geometry", "bbox", "embedding", "meta"}
+_HINT = "docs/guide/export.md describes the job file."
 _SHARED = ("temporal", "fetch", "output", "input_prep", "backend")  # fields of an Ask that all models of a job share
 
 
@@ -30,10 +32,16 @@ class Workers(_Section):
     num_gpus: float = Field(0, ge=0, description="GPUs reserved for each of them.")
     num_cpus: float = Field(1, ge=0, description="CPUs reserved for each of them.")
     resources: Mapping[str, float] = Field({}, description="Custom Ray resources reserved for each of them.")
-    device: str = Field("auto", description="auto (cuda, then mps, then cpu), cpu, cuda, mps.")
+    device: str = Field("auto", description="auto (cuda with num_gpus, else cpu), cpu, cuda, mps.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the forward pass.")
-    cpu_threads: int | None = Field(None, ge=1, description="Threads of a forward on the CPU; empty takes torch's own.")
+    cpu_threads: int | None = Field(
+        None, ge=1, description="Threads of a forward on the CPU; empty: num_cpus, at least 1."
+    )
     tflops: float = Field(10, gt=0, description="What the device sustains, for the estimate of --dry-run.")
+
+    def placed(self) -> Workers:
+        """The same with a device: where no GPU is reserved, one that is there all the same is somebody else's."""
+        return self.model_copy(update={"device": "cpu"}) if self.device == "auto" and not self.num_gpus else self
 
 
 class ExportJob(_Section):
@@ -50,6 +58,8 @@ class ExportJob(_Section):
     output: Mapping[str, Any] | None = Field(None, description="{pooling: mean} or {pooling: max}.")
     input_prep: str | Mapping[str, Any] = Field("resize", description="resize, tile, auto, or an object.")
     backend: str = Field("auto", description="Where imagery comes from.")
+    id_column: str | None = Field(None, description="Column of the file of ROIs that names each; written with its row.")
+    keep: tuple[str, ...] = Field((), description="More of its columns that are written with each row.")
     part_rois: int = Field(1024, ge=1, description="ROIs of one file.")
     allowed_failures: float = Field(
         0, ge=0, description="Failures with which the exit code is still 0; below 1 a share of all rows."
@@ -69,6 +79,18 @@ class ExportJob(_Section):
         if not isinstance(value, Mapping):
             return value
         return {key: day.isoformat() if isinstance(day, dt.date) else day for key, day in value.items()}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the file of ROIs that go along."""
+        return tuple(dict.fromkeys((*(() if self.id_column is None else (self.id_column,)), *self.keep)))
+
+    @model_validator(mode="after")
+    def _columns_have_names_of_their_own(self) -> Self:
+        if taken := sorted(set(self.columns) & _OWN_COLUMNS):
+            msg = f"{', '.join(taken)} is a column that every result has"
+            raise ValueError(msg)
+        return self
 
     def asks(self) -> dict[str, Ask]:
         """The question to each model, by the name of its folder; each knows the others, to share reads with them.
@@ -115,19 +137,27 @@ def read_job(path: str | Path | None, flags: Mapping[str, object]) -> ExportJob:
     Raises:
         InvalidRequest: no such file, no YAML, an unknown key or a value out of range.
     """
-    hint = "docs/guide/export.md describes the job file."
     given: object = {}
     if path is not None:
         try:
             given = yaml.safe_load(Path(path).read_text("utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise InvalidRequest(f"the job file {path} cannot be read: {error}", hint=hint) from error
+            raise InvalidRequest(f"the job file {path} cannot be read: {error}", hint=_HINT) from error
     if not isinstance(given, Mapping):
-        raise InvalidRequest(f"the job file {path} has no keys.", hint=hint)
+        raise InvalidRequest(f"the job file {path} has no keys.", hint=_HINT)
+    return checked_job({**given, **flags})
+
+
+def checked_job(given: Mapping[str, object]) -> ExportJob:
+    """The job of these keys.
+
+    Raises:
+        InvalidRequest: an unknown key or a value out of range.
+    """
     try:
-        return ExportJob.model_validate({**given, **flags})
+        return ExportJob.model_validate(given)
     except ValidationError as error:
-        raise InvalidRequest(f"the job is wrong: {_mistakes(error.errors())}.", hint=hint) from error
+        raise InvalidRequest(f"the job is wrong: {_mistakes(error.errors())}.", hint=_HINT) from error
 
 
 def _mistakes(errors: Sequence[Mapping[str, Any]]) -> str:

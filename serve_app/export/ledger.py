@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rs_embed_core.errors import InvalidRequest, JSONValue, ModelError, NoImagery, RSEmbedError, SpecError
-from serve_app.export.configuration import changes
+from serve_app.export.configuration import VERSION, changes, set_up_as
 from serve_app.export.parts import Part, digest
 from serve_app.export.store import Store
 
 FAILURES = "_failures.jsonl"  # the file that lists them all
 _DONE = "_done"
 _MADE = "_made.json"
+_ANSWERED = "_service.json"
 _SHOWN = 5  # changes that are named
 _READS_AT_ONCE = 32  # of markers: in an object store each takes a while
 _MARKER = re.compile(r"part-\d{5,}\.json")
@@ -78,12 +79,17 @@ class Marker:
 
 @dataclass(frozen=True)
 class Made:
-    """How the files of one model are made: its configuration, and which ROIs go into which part."""
+    """How the files of one model are made: its configuration, and which ROIs go into which part.
+
+    Attributes:
+        version: of this program; another one is said, and its results are kept.
+    """
 
     configuration: Mapping[str, JSONValue]
     rois: int
     rois_digest: str
     part_rois: int
+    version: str = VERSION
 
     @classmethod
     def of(cls, configuration: Mapping[str, JSONValue], parts: Sequence[Part], part_rois: int) -> Made:
@@ -120,6 +126,7 @@ class Ledger:
         stale: names of markers of another configuration, or of parts that there are no more.
         orphans: names of data files that no marker speaks for: a run was killed before it wrote the marker.
         before: how what is there was made (``_made.json``); None where nothing says it.
+        answered: how the service that computes was set up for the rows that are there; None until it is known.
     """
 
     label: str
@@ -128,6 +135,7 @@ class Ledger:
     stale: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     before: Mapping[str, Any] | None = None  # Any: JSON
+    answered: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, store: Store, label: str, made: Made, parts: Sequence[Part]) -> Ledger:
@@ -155,6 +163,12 @@ class Ledger:
             return part.indices
         again = {failure.index for failure in marker.failures if failure.again}
         return tuple(index for index in part.indices if index in again)
+
+    @property
+    def version_before(self) -> str | None:
+        """That of the program that has last made files which count; None where there are none."""
+        found = (self.before or {}).get("version")
+        return found if self.markers and isinstance(found, str) else None
 
     def check(self, made: Made) -> None:
         """Refuse to mix results that were made in different ways.
@@ -187,9 +201,28 @@ class Ledger:
         self.orphans.clear()
         for folder in (f"{_DONE}/{self.label}", f"model={self.label}"):
             store.sweep(folder)
+        if not self.markers:
+            store.delete(f"{_DONE}/{self.label}/{_ANSWERED}")
         if self.before != made.to_dict():
             store.write_json(f"{_DONE}/{self.label}/{_MADE}", made.to_dict())
             self.before = made.to_dict()
+
+    def check_answer(self, store: Store, meta: Mapping[str, JSONValue]) -> None:
+        """Refuse a row of a service that is set up in another way than it was for the rows before; note the first.
+
+        Raises:
+            InvalidRequest: it says what differs.
+        """
+        name, found = f"{_DONE}/{self.label}/{_ANSWERED}", set_up_as(meta)
+        if self.answered is None:
+            self.answered = store.read_json(name)
+        if self.answered is None:
+            store.write_json(name, found)
+            self.answered = found
+        if differs := changes(self.answered, found):
+            msg = f"the service makes {self.label} in another way than it did before ({'; '.join(differs)})."
+            hint = f"Give another --out; or remove model={self.label} and {_DONE}/{self.label} from this one."
+            raise InvalidRequest(msg, hint=hint)
 
 
 def _markers(store: Store, folder: str) -> list[tuple[str, Marker]]:

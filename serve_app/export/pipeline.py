@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from rs_embed_core.errors import RSEmbedError
-from serve_app.export.chunks import chunks
+from serve_app.export.chunks import Chunk, chunks
 from serve_app.export.packing import packed, unpacked
 from serve_app.export.planned import Export
 from serve_app.export.stages import AskService, EncodeRois, Outcomes, ReadRois
@@ -41,19 +42,19 @@ def outcomes_of(export: Export) -> Generator[Outcomes]:
 def _computing(export: Export) -> Dataset:
     """Read on the CPUs, encode on the GPUs: Ray Data keeps both busy and bounds what waits between them."""
     job, settings, fetching = export.job, export.settings, export.settings.fetch
-    work = chunks(export.work, export.rois, export.surveyed.nbytes)
+    blocks = _blocks(chunks(export.work, export.rois, export.surveyed.nbytes))
     return (
-        _chunks(work)
+        ray.data.from_arrow(blocks)
         .map_batches(
             ReadRois,
             fn_constructor_args=(export.asks, settings, job.read_timeout_s, f"{settings.name}-export-quota"),
-            **_pool(fetching.actors, num_cpus=fetching.num_cpus, resources=fetching.resources),
+            **_pool(min(len(blocks), fetching.actors), num_cpus=fetching.num_cpus, resources=fetching.resources),
         )
         .map_batches(
             EncodeRois,
-            fn_constructor_args=(export.asks, job.workers, settings.checkpoints),
+            fn_constructor_args=(export.asks, job.workers.placed(), settings.checkpoints),
             **_pool(
-                job.workers.encoders,
+                min(len(blocks), job.workers.encoders),
                 num_cpus=job.workers.num_cpus,
                 resources=job.workers.resources,
                 num_gpus=job.workers.num_gpus,
@@ -76,17 +77,17 @@ def _asking(export: Export) -> Dataset:
         "input_prep": one.input_prep,
         "backend": one.backend,
     }
-    work = chunks(export.work, export.rois, dict.fromkeys(export.rois, 0.0), _ASKED_ROIS)
-    return _chunks(work).map_batches(
+    blocks = _blocks(chunks(export.work, export.rois, dict.fromkeys(export.rois, 0.0), _ASKED_ROIS))
+    return ray.data.from_arrow(blocks).map_batches(
         AskService,
         fn_constructor_args=(job.service, models, how, _ASKED_S),
-        **_pool(job.askers, num_cpus=0, resources={}),
+        **_pool(min(len(blocks), job.askers), num_cpus=0, resources={}),
     )
 
 
-def _chunks(work: Iterator[Any]) -> Dataset:
-    """A block for each chunk: what is lost with a process is done again, chunk by chunk."""
-    return ray.data.from_arrow([packed([chunk]) for chunk in work])
+def _blocks(work: Iterable[Chunk]) -> list[pa.Table]:
+    """One for each chunk: what is lost with a process is done again, chunk by chunk."""
+    return [packed([chunk]) for chunk in work]
 
 
 def _pool(size: int, *, num_cpus: float, resources: Mapping[str, float], num_gpus: float = 0) -> dict[str, Any]:

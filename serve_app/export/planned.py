@@ -6,7 +6,9 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rs_embed_core.errors import CheckpointError, InvalidRequest, RSEmbedError, UnknownProvider
+import pyarrow as pa
+
+from rs_embed_core.errors import CheckpointError, InvalidRequest, RSEmbedError
 from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
@@ -16,6 +18,7 @@ from serve_app.export.estimate import Estimate, Survey, estimate, survey
 from serve_app.export.job import ExportJob
 from serve_app.export.ledger import Failure, Ledger, Made
 from serve_app.export.parts import Part, partition
+from serve_app.export.planning import check_backends
 from serve_app.export.store import Store
 from serve_app.settings import ServiceSettings
 
@@ -42,6 +45,7 @@ class Export:
         rois: by their rows in the file; those that are none are in ``refused``.
         made: how each model's files are made.
         work: what is missing.
+        columns: what goes along with each row of the file.
     """
 
     job: ExportJob
@@ -55,6 +59,7 @@ class Export:
     ledgers: Mapping[str, Ledger]
     work: Sequence[Todo]
     surveyed: Survey
+    columns: pa.Table | None = None
 
     @classmethod
     def planned(
@@ -63,12 +68,14 @@ class Export:
         settings: ServiceSettings,
         found: Sequence[Spatial | RSEmbedError],
         *,
+        columns: pa.Table | None = None,
         replace: bool = False,
     ) -> Export:
         """The export of a file's rows; what the store has of it is looked at, and nothing is changed.
 
         Args:
             found: a row's ROI, or what is wrong with it.
+            columns: that go along with it.
             replace: what was made in another way is not refused.
 
         Raises:
@@ -76,7 +83,8 @@ class Export:
             UnknownProvider: the backend is not set up.
         """
         asks = job.asks()
-        _check_backends(job, settings, asks)
+        if job.service is None:  # which knows its own
+            check_backends(settings, asks.values())
         rois = {index: roi for index, roi in enumerate(found) if not isinstance(roi, RSEmbedError)}
         refused = [Failure.of(index, row) for index, row in enumerate(found) if isinstance(row, RSEmbedError)]
         if not rois:
@@ -91,7 +99,7 @@ class Export:
                 ledger.check(made[label])
         work = todo(parts, list(ledgers.values()))
         surveyed = survey(work, rois, asks)
-        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed)
+        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed, columns)
 
     @property
     def estimate(self) -> Estimate:
@@ -102,6 +110,11 @@ class Export:
     def rows(self) -> int:
         """Rows that are missing, of all models."""
         return sum(len(labels) for entry in self.work for labels in entry.wanted.values())
+
+    @property
+    def version(self) -> str:
+        """Of this program."""
+        return next(made.version for made in self.made.values())
 
     @property
     def kept(self) -> int:
@@ -115,6 +128,14 @@ class Export:
         for label, ledger in self.ledgers.items():
             found += [(label, failure) for _, marker in sorted(ledger.markers.items()) for failure in marker.failures]
         return found
+
+    @property
+    def ids(self) -> list[object] | None:
+        """Of the rows of the file; None where the job names no column of ids."""
+        if self.columns is None or self.job.id_column is None:
+            return None
+        ids: list[object] = self.columns[self.job.id_column].to_pylist()
+        return ids
 
     @property
     def problems(self) -> list[tuple[str, Failure]]:
@@ -154,15 +175,3 @@ class Export:
             except CheckpointError as error:
                 out[label] = error.message
         return out
-
-
-def _check_backends(job: ExportJob, settings: ServiceSettings, asks: Mapping[str, Ask]) -> None:
-    """Refuse a provider that is not set up, before anything starts; a service knows its own."""
-    if job.service is not None:
-        return
-    known = settings.providers.names
-    for ask in asks.values():
-        name = backend_of(ask, settings.providers.default)
-        if name not in known:
-            msg = f"there is no backend {name!r} here."
-            raise UnknownProvider(msg, hint=f"Set it up under settings.providers; there is {', '.join(known)}.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from rs_embed_core.errors import RoiTooLarge
-from rs_embed_core.plan import Plan, plan
+from rs_embed_core.errors import RoiTooLarge, UnknownProvider
+from rs_embed_core.plan import Plan, backend_of, plan
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
+from serve_app.settings import ServiceSettings
 
 
 def plan_of(ask: Ask, roi: Spatial) -> Plan:
@@ -24,3 +26,17 @@ def plan_of(ask: Ask, roi: Spatial) -> Plan:
         if not ask.beside:
             raise
         return plan(replace(ask, beside=()).at(roi))
+
+
+def check_backends(settings: ServiceSettings, asks: Iterable[Ask]) -> None:
+    """Refuse a provider that is not set up, before anything starts.
+
+    Raises:
+        UnknownProvider: it names those that are.
+    """
+    known = settings.providers.names
+    for ask in asks:
+        name = backend_of(ask, settings.providers.default)
+        if name not in known:
+            msg = f"there is no backend {name!r} here."
+            raise UnknownProvider(msg, hint=f"Set it up under settings.providers; there is {', '.join(known)}.")

@@ -13,7 +13,7 @@ from functools import partial
 from uuid import uuid4
 
 from rs_embed_core.chip import Chip, FetchPlan
-from rs_embed_core.errors import ProviderError, RSEmbedError
+from rs_embed_core.errors import RSEmbedError
 from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.cache import marked
@@ -22,7 +22,7 @@ from rs_embed_core.specs.request import Ask
 from serve_app.deployments.limiter import Leases, quota_actor
 from serve_app.deployments.provider_table import ProviderTable
 from serve_app.export.chunks import Place
-from serve_app.export.planning import plan_of
+from serve_app.export.planning import check_backends, plan_of
 from serve_app.observe.fetching import Bills, count_block
 from serve_app.reading import Read, read, stack
 from serve_app.settings import ServiceSettings
@@ -39,7 +39,7 @@ class OneReading:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._known: dict[FetchPlan, Chip | ProviderError] = {}
+        self._known: dict[FetchPlan, Chip | RSEmbedError] = {}
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class OneReading:
         """The chip; from the second time on ``facts`` says that it was ``shared`` and cost nothing.
 
         Raises:
-            ProviderError: as the provider, an equal one to all who ask.
+            RSEmbedError: as the provider, an equal one to all who ask.
         """
         known = self._known.get(plan)
         if isinstance(known, Chip):
@@ -59,7 +59,7 @@ class OneReading:
             raise known.again()
         try:
             chip = self._provider.fetch(plan)
-        except ProviderError as error:
+        except RSEmbedError as error:
             self._known[plan] = error.again()
             raise
         self._known[plan] = chip
@@ -74,11 +74,15 @@ class Reading:
         settings: providers and ``fetch``; its ``concurrency`` bounds the reads under way here.
         timeout_s: for the reads of one ROI.
         quota: name of the quota actor that all who read for this job share; None where none is wanted.
+
+    Raises:
+        UnknownProvider: a model's provider is not set up.
     """
 
     def __init__(
         self, asks: Mapping[str, Ask], settings: ServiceSettings, *, timeout_s: float, quota: str | None = None
     ) -> None:
+        check_backends(settings, asks.values())
         # Nobody asks for a chip again in this process; the disk outlives it.
         cache = settings.fetch.cache.model_copy(update={"memory_mb": 0.0})
         table = ProviderTable.build(settings.providers, cache)

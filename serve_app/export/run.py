@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from pydantic_core import from_json
+
 from rs_embed_core.errors import IncompleteStream, ProviderAuth
 from serve_app.export.ledger import FAILURES, Marker
 from serve_app.export.pipeline import outcomes_of
@@ -74,6 +76,7 @@ def run(export: Export) -> Iterator[Progress]:
         CheckpointError: weights are missing.
         ProviderAuth: the account is not let in, and nothing has worked yet.
         Unavailable: the service is not there.
+        InvalidRequest: the service is set up in another way than it was.
         IncompleteStream: rows have not arrived.
     """
     for label, ledger in export.ledgers.items():
@@ -89,15 +92,17 @@ def run(export: Export) -> Iterator[Progress]:
             rows.check()
         yield clock.progress(rows.done, rows.writing)
     finally:
-        list_failures(export.store, FAILURES, export.failures, export.rois)
+        list_failures(export.store, FAILURES, export.failures, export.rois, export.ids)
 
 
 class _Rows:
     """What has come so far, and what is being written of it."""
 
     def __init__(self, export: Export) -> None:
-        self._writer = Writer(export.store, export.ledgers, export.rois)
+        self._writer = Writer(export.store, export.ledgers, export.rois, export.columns)
         self._gathering = Gathering(export.work)
+        self._by_service = export.job.service is not None
+        self._ledgers, self._store = export.ledgers, export.store
         self._worked = False
         self.done = 0
         self.writing: list[Future[Marker]] = []
@@ -107,12 +112,17 @@ class _Rows:
 
         Raises:
             ProviderAuth: all rows so far have failed, and these because of the account.
+            InvalidRequest: the service makes them in another way than those that are there.
         """
         errors = [row.error for row in outcomes.rows if row.error is not None]
         self._worked = self._worked or len(errors) < len(outcomes.rows)
         refused = next((error for error in errors if isinstance(error, ProviderAuth)), None)
         if refused is not None and not self._worked:
             raise refused.again()
+        if self._by_service:
+            for row in outcomes.rows:
+                if row.meta is not None:
+                    self._ledgers[outcomes.label].check_answer(self._store, from_json(row.meta))
         new, complete = self._gathering.add(outcomes)
         self.done += new
         if complete is not None:

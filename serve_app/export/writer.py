@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_core import from_json, to_json
 
@@ -93,9 +94,17 @@ class Writer:
     Args:
         ledgers: by label; what is written is noted there too.
         rois: by index.
+        columns: what goes along with each row of the file of ROIs; its geometry, too.
     """
 
-    def __init__(self, store: Store, ledgers: Mapping[str, Ledger], rois: Mapping[int, Spatial]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledgers: Mapping[str, Ledger],
+        rois: Mapping[int, Spatial],
+        columns: pa.Table | None = None,
+    ) -> None:
+        self._columns = columns if columns is not None and columns.num_columns else None
         self._store = store
         self._ledgers = ledgers
         self._rois = rois
@@ -126,7 +135,8 @@ class Writer:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "part.parquet"
             rois = [self._rois[i] for i in indices]
-            write_geoparquet(path, [found[i] for i in indices], rois, indices=indices)
+            more = None if self._columns is None else self._columns.take(indices)
+            write_geoparquet(path, [found[i] for i in indices], rois, indices=indices, columns=more)
             content = path.read_bytes()
         self._store.write(name, content)
         return len(content)
@@ -145,15 +155,28 @@ def _embedding(row: Row) -> Embedding:
 
 
 def list_failures(
-    store: Store, name: str, failures: Sequence[tuple[str, Failure]], rois: Mapping[int, Spatial]
+    store: Store,
+    name: str,
+    failures: Sequence[tuple[str, Failure]],
+    rois: Mapping[int, Spatial],
+    ids: Sequence[object] | None = None,
 ) -> None:
-    """Write every failure as a line of JSON: model, index, code, message, again and the ROI; none removes the file."""
+    """Write every failure as a line of JSON: model, index, code, message, again and the ROI; none removes the file.
+
+    Args:
+        ids: of the rows of the file of ROIs, where it has some.
+    """
     if not failures:
         store.delete(name)
         return
     lines = [
         to_json(
-            {"model": label, **vars(failure), "roi": rois[failure.index].to_dict() if failure.index in rois else None}
+            {
+                "model": label,
+                **vars(failure),
+                **({} if ids is None else {"id": ids[failure.index]}),
+                "roi": rois[failure.index].to_dict() if failure.index in rois else None,
+            }
         )
         for label, failure in failures
     ]

@@ -180,3 +180,13 @@ def test_it_says_where_the_imagery_comes_from(job: Path) -> None:
 def test_an_out_that_is_no_folder_is_refused_at_once(job: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"job\.yaml is no folder"):
         lines(job, "--dry-run", "--out", job / "out")
+
+
+def test_it_says_which_columns_do_not_count_and_which_ids_do_not_name_one_row(job: Path) -> None:
+    (job.parent / "rois.csv").write_text("id,lon,lat,buffer_m,start\na,8,47,80,2020\na,9,47,80,2021\nb,10,47,80,\n")
+    assert "columns that do not count: id, start" in lines(job, "--dry-run")[0]
+    job.write_text(job.read_text() + "id_column: id\nkeep: [start]\n")
+    assert lines(job, "--dry-run")[0] == "ids of several rows: 1 (a)"
+    job.write_text(job.read_text().replace("[start]", "[meta]"))
+    with pytest.raises(InvalidRequest, match="meta is a column that every result has"):
+        lines(job, "--dry-run")

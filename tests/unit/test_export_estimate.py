@@ -108,10 +108,18 @@ def test_parts_that_are_done_say_how_long_it_takes() -> None:
     assert (cost.device_s, cost.measured) == (2 * 0.05, True)
 
 
-def test_bytes_written_grow_with_rows_and_length() -> None:
-    one, two = (estimated(asks("dofa"), *[point(32)] * n).bytes_written for n in (1, 2))
-    assert two == 2 * one
-    assert 768 * 4 * 0.7 < one < 768 * 4 + 1000
+def test_bytes_written_grow_with_rows_and_length_and_with_files() -> None:
+    one, two, three = (estimated(asks("dofa"), *[point(32)] * n).bytes_written for n in (1, 2, 3))
+    assert three - two == two - one
+    assert 768 * 4 * 0.7 < two - one < 768 * 4 + 1000
+    assert one - (two - one) == pytest.approx(22_000)
+
+
+def test_files_that_are_there_say_how_long_a_row_is() -> None:
+    models = asks({"model": "mosaiks", "model_config": {"features": 4096}})
+    found, (ledger,) = surveyed(models, point(32), point(32))
+    ledger.markers[7] = Marker("x", rows=100, file_bytes=22_000 + 100 * 13_000)
+    assert estimate(found, models, [ledger], 10).bytes_written == 22_000 + 2 * 13_000
 
 
 def test_imagery_of_a_roi_bounds_its_chunk() -> None:

@@ -90,3 +90,8 @@ def test_a_job_file_that_is_none(text: str | None, said: str, tmp_path: Path) ->
     with pytest.raises(InvalidRequest) as caught:
         read_job(path, {})
     assert said in str(caught.value)
+
+
+def test_without_a_gpu_of_its_own_a_worker_computes_on_the_cpu() -> None:
+    workers = [job(workers=given).workers.placed().device for given in ({}, {"num_gpus": 0.5}, {"device": "mps"})]
+    assert workers == ["cpu", "auto", "mps"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -201,6 +202,17 @@ def test_a_change_is_noticed_and_named(store: Store) -> None:
     assert ledger.missing(PARTS[0]) == PARTS[0].indices
     with pytest.raises(InvalidRequest, match=r"configuration\.imagery\.scale_m: 10 -> 20.*--replace"):
         ledger.check(other)
+
+
+def test_another_version_is_no_change_but_known(store: Store) -> None:
+    written(store)
+    newer = replace(made(), version="99")
+    ledger = read(store, newer)
+    ledger.check(newer)
+    assert [ledger.missing(part) for part in PARTS] == [(), (), ()]
+    assert ledger.version_before == made().version
+    ledger.begin(store, newer)
+    assert read(store, newer).version_before == "99"
 
 
 def test_other_rois_or_parts_are_noticed(store: Store) -> None:

@@ -7,9 +7,18 @@ from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from rs_embed_core.errors import IncompleteStream, NoImagery, ProviderAuth, ProviderTimeout, RSEmbedError
+from rs_embed_core.errors import (
+    IncompleteStream,
+    InvalidRequest,
+    NoImagery,
+    ProviderAuth,
+    ProviderTimeout,
+    RSEmbedError,
+)
 from rs_embed_core.specs.spatial import PointBuffer
 from serve_app.export import run as running
 from serve_app.export.job import ExportJob
@@ -22,14 +31,14 @@ ROIS = [PointBuffer(8 + 0.01 * i, 47, 100) for i in range(6)]
 META = json.dumps({"model": "mosaiks", "variant": "gaussian", "modality": "s2", "temporal": {"start": "2022-01-01"}})
 
 
-def planned(out: Path) -> Export:
-    given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3}
-    job = ExportJob.model_validate({**given, "temporal": {"year": 2022}})
-    return Export.planned(job, ServiceSettings(), ROIS)
+def planned(out: Path, **more: object) -> Export:
+    given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3, "id_column": "name"}
+    job = ExportJob.model_validate({**given, "temporal": {"year": 2022}, **more})
+    return Export.planned(job, ServiceSettings(), ROIS, columns=pa.table({"name": list("abcdef")}))
 
 
-def good(index: int) -> Row:
-    return Row(index, np.full(3, index, np.float32), META)
+def good(index: int, meta: str = META) -> Row:
+    return Row(index, np.full(3, index, np.float32), meta)
 
 
 def ended(export: Export, come: list[Outcomes], monkeypatch: pytest.MonkeyPatch) -> list[running.Progress]:
@@ -55,6 +64,10 @@ def test_rows_that_do_not_come_end_it_and_what_is_complete_is_kept(
         ended(export, come, monkeypatch)
     assert caught.value.retryable
     assert failures(tmp_path) == ["no_imagery"]
+    name = "abcdef"[first.indices[0]]
+    assert json.loads((tmp_path / "_failures.jsonl").read_text())["id"] == name
+    kept = pq.read_table(tmp_path / "model=m" / "part-00000.parquet", columns=["index", "name"]).to_pylist()
+    assert {row["index"]: row["name"] for row in kept} == {i: "abcdef"[i] for i in first.indices[1:]}
     again = planned(tmp_path)
     assert [entry.part.number for entry in again.work] == [1]
     (last,) = ended(again, [Outcomes(1, "m", tuple(map(good, second.indices)))], monkeypatch)
@@ -77,3 +90,25 @@ def test_an_account_that_is_not_let_in_ends_it_while_nothing_has_worked(
     assert (last.done, last.failed) == (6, 3)
     (last,) = ended(planned(tmp_path), [failed(ProviderTimeout("x"))], monkeypatch)
     assert failures(tmp_path) == ["provider_timeout"] * 3
+
+
+def test_a_service_that_has_been_set_up_in_another_way_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(export: Export, part: int, precision: str) -> None:
+        meta = json.dumps(
+            {**json.loads(META), "precision": precision, "versions": {"rs-embed-serve": "1", "torch": "2"}}
+        )
+        rows = tuple(good(index, meta) for index in export.parts[part].indices)
+        ended(export, [Outcomes(part, "m", rows)], monkeypatch)
+
+    with pytest.raises(IncompleteStream):  # of two parts one comes
+        answered(planned(tmp_path, service="rs-embed"), 0, "float32")
+    with pytest.raises(InvalidRequest, match="precision: float32 -> bfloat16"):
+        answered(planned(tmp_path, service="rs-embed"), 1, "bfloat16")
+    answered(planned(tmp_path, service="rs-embed"), 1, "float32")
+    assert planned(tmp_path, service="rs-embed").work == []
+    for name in ("part-00000", "part-00001"):
+        (tmp_path / "_done" / "m" / f"{name}.json").unlink()
+    with pytest.raises(IncompleteStream):  # nothing is there to be mixed with
+        answered(planned(tmp_path, service="rs-embed"), 0, "bfloat16")

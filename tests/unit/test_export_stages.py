@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,15 @@ import pytest
 
 from rs_embed_core import TemporalSpec, get_embeddings_batch
 from rs_embed_core.chip import Chip, FetchPlan
-from rs_embed_core.errors import CheckpointError, InvalidRequest, NoImagery, ProviderError, Unavailable, UnknownProvider
+from rs_embed_core.errors import (
+    CheckpointError,
+    InvalidRequest,
+    NoImagery,
+    ProviderError,
+    Unavailable,
+    UnknownModel,
+    UnknownProvider,
+)
 from rs_embed_core.plan import plan
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.synthetic import SyntheticProvider
@@ -189,6 +198,29 @@ def test_boxes_too_and_nothing_else(udf: EmbedRois) -> None:
     assert udf(box.slice(0, 0)).num_rows == 0
     with pytest.raises(InvalidRequest, match="the columns are x"):
         udf(pa.table({"x": [1]}))
+
+
+def test_a_second_pass_computes_the_same_columns_again(udf: EmbedRois) -> None:
+    once = udf(pa.table({"lon": [11.0], "lat": [48.0], "buffer_m": [80.0]}))
+    twice = udf(once)
+    assert twice.column_names == once.column_names
+    assert twice["a"].to_pylist() == once["a"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("models", "how", "kind"),
+    [
+        ("mosaiks", {}, InvalidRequest),
+        (["mosaiks"], {"temporall": {"year": 2022}}, InvalidRequest),
+        (["mosaiks"], {"workers": {"gpus": 1}}, InvalidRequest),
+        (["mosaiks"], {"settings": {"fetch": {"actor": 1}}}, InvalidRequest),
+        (["mosaiks"], {"backend": "gee"}, UnknownProvider),
+        (["mosaics"], {}, UnknownModel),
+    ],
+)
+def test_mistakes_are_the_library_s_own_errors(models: Any, how: dict[str, Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        EmbedRois(models, **how)
 
 
 # --- errors that end an export -----------------------------------------------------------------------------

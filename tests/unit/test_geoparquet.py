@@ -6,8 +6,10 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.errors import InvalidInput, InvalidRequest
@@ -97,3 +99,20 @@ def test_what_does_not_belong_in_one_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="2 models"):
         write_geoparquet(path, mixed, _places()[:2])
     assert not path.exists()
+
+
+def test_more_columns_go_along_and_a_geometry_stands_in_place_of_its_box(tmp_path: Path) -> None:
+    triangle = shapely.Polygon([(-70, -30), (-69.9, -30), (-69.95, -29.95)])
+    columns = pa.table({"name": ["a", "b", "c"], "geometry": pa.array([None, triangle.wkb, None], pa.binary())})
+    path = write_geoparquet(tmp_path / "e.parquet", _embeddings(3), _places(), columns=columns)
+    frame = gpd.read_parquet(path).sort_values("index")
+    assert frame["name"].tolist() == ["a", "b", "c"]
+    assert frame.geometry.iloc[1].equals(triangle)
+    assert frame.geometry.iloc[0].area > 0
+    assert json.loads(pq.read_schema(path).metadata[b"geo"])["columns"]["geometry"]["geometry_types"] == ["Polygon"]
+    assert gpd.read_parquet(path, bbox=(-80, -40, -60, -20))["index"].tolist() == [1]
+    several = shapely.MultiPolygon([triangle])
+    columns = columns.set_column(1, "geometry", pa.array([None, several.wkb, None], pa.binary()))
+    write_geoparquet(path, _embeddings(3), _places(), columns=columns)
+    geo = json.loads(pq.read_schema(path).metadata[b"geo"])["columns"]["geometry"]
+    assert geo["geometry_types"] == ["MultiPolygon", "Polygon"]

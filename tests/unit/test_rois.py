@@ -11,7 +11,7 @@ import shapely
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.specs.spatial import BBox, PointBuffer
-from serve_app.commands.rois import read_rois, scan_rois
+from serve_app.commands.rois import read_rois, scan_places, scan_rois
 
 TRIANGLE = shapely.Polygon([(8, 47), (9, 47), (8.5, 48)])
 
@@ -94,3 +94,45 @@ def test_a_geometry_that_cannot_be_read_is_its_row_s_problem(tmp_path: Path) -> 
     assert first == BBox(8, 47, 9, 48)
     assert isinstance(second, InvalidRequest)
     assert second.context["index"] == 1
+
+
+# --- columns that go along ---------------------------------------------------------------------------------
+
+
+def test_columns_are_kept_and_the_others_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,lon,lat,buffer_m,start,crop\nä,8,47,80,2020-01-01,\nb,9,x,80,2021-01-01,rye\n")
+    found = scan_places(path, ["crop", "id"])
+    assert found.columns.to_pydict() == {"crop": ["", "rye"], "id": ["ä", "b"]}  # of rows that are no ROI, too
+    assert found.unused == ("start",)
+    with pytest.raises(InvalidRequest, match=r"no column name. The columns are id, lon"):
+        scan_places(path, ["name"])
+
+
+def test_properties_and_geometries_go_along(tmp_path: Path) -> None:
+    polygon, point = json.loads(shapely.to_geojson(TRIANGLE)), {"type": "Point", "coordinates": [8, 47]}
+    features = [_feature(polygon, id=1, size=2), _feature(point, buffer_m=80, id="b"), _feature(None)]
+    found = scan_places(_geojson(tmp_path / "a.geojson", *features), ["id"])
+    assert found.columns["id"].to_pylist() == ["1", "b", None]
+    shapes = found.columns["geometry"].to_pylist()
+    assert shapely.from_wkb(shapes[0]).equals(TRIANGLE)
+    assert shapes[1:] == [None, None]
+    assert found.unused == ("size",)
+    frame = gpd.GeoDataFrame({"id": [7], "crop": ["rye"]}, geometry=[TRIANGLE], crs="EPSG:4326")
+    frame.to_parquet(tmp_path / "b.parquet", write_covering_bbox=True)
+    found = scan_places(tmp_path / "b.parquet", ["id"])
+    assert found.columns["id"].to_pylist() == [7]
+    assert shapely.from_wkb(found.columns["geometry"][0].as_py()).equals(TRIANGLE)
+    assert found.unused == ("crop",)
+
+
+def test_geojson_of_another_crs_is_refused(tmp_path: Path) -> None:
+    document = {"type": "FeatureCollection", "features": [_feature(json.loads(shapely.to_geojson(TRIANGLE)))]}
+    path = tmp_path / "a.geojson"
+    for name, good in (("urn:ogc:def:crs:OGC:1.3:CRS84", True), ("urn:ogc:def:crs:EPSG::32632", False)):
+        path.write_text(json.dumps({**document, "crs": {"type": "name", "properties": {"name": name}}}))
+        if good:
+            assert len(read_rois(path)) == 1
+        else:
+            with pytest.raises(InvalidRequest, match="32632"):
+                read_rois(path)
