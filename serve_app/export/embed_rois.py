@@ -12,10 +12,10 @@ from pydantic_core import to_json
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError
 from rs_embed_core.specs.spatial import Spatial, spatial_from_dict
+from serve_app.observe.measures import belong_to
 
 if TYPE_CHECKING:
-    from serve_app.observe.measures import belong_to
-from serve_app.wire.rows import Row
+    from serve_app.wire.rows import Row
 
 _PLACES = (("minlon", "minlat", "maxlon", "maxlat"), ("lon", "lat", "buffer_m"))
 
