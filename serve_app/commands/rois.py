@@ -84,7 +84,7 @@ def scan_places(path: str | Path, keep: Sequence[str] = ()) -> Places:
         with filesystem.open_input_file(inside) as file:
             found = read(file, keep)
     except _UNREADABLE as error:
-        msg = f"{path} cannot be read: {error}"
+        msg = f"{path} cannot be read ({type(error).__name__}: {error})."
         raise InvalidRequest(msg, hint="See rs-embed embed --help for the formats.") from error
     if not found.rows:
         msg = f"{path} has no ROI."
@@ -122,7 +122,7 @@ def _numbered(rows: Iterable[object], build: Callable[[object], _Found]) -> Iter
         except RSEmbedError as error:
             yield _of_row(index, error)
         except _NO_GEOMETRY as error:
-            what = f"its geometry cannot be read: {type(error).__name__}: {error}"
+            what = f"its geometry cannot be read ({type(error).__name__}: {error})."
             yield _of_row(index, InvalidRequest(what, hint="Mend it, or leave such rows out."))
 
 
@@ -175,7 +175,8 @@ def _geojson(file: IO[bytes], keep: Sequence[str]) -> Places:
 def _check_named_degrees(crs: object) -> None:
     """Refuse the CRS of the older GeoJSON of 2008, unless it names what GeoJSON always has."""
     if crs is not None and not any(name in str(crs) for name in ("CRS84", "EPSG::4326", "EPSG:4326")):
-        msg = f"the coordinates are in {crs}."
+        name = _properties(crs).get("name", crs)
+        msg = f"the coordinates are in {name}."
         raise InvalidRequest(msg, hint="Convert them to longitude and latitude (EPSG:4326).")
 
 

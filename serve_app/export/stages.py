@@ -106,23 +106,34 @@ class AskService:
         return _answered(table, self._asked)
 
     def _asked(self, chunk: Chunk) -> Iterable[Outcomes]:
-        rows = self._rows(chunk.labels, chunk.places)
-        if len(chunk.labels) > 1:  # a place may be too large only for the common read: see ``plan_of``
-            for label, found in rows.items():
-                large = {index for index, row in found.items() if isinstance(row.error, RoiTooLarge)}
-                places = tuple(place for place in chunk.places if place[0] in large)
-                found.update(self._rows((label,), places)[label] if places else {})
+        rows = alone_where_large(chunk, self._rows)
         return [Outcomes(chunk.part, label, tuple(found.values())) for label, found in rows.items()]
 
-    def _rows(self, labels: Sequence[str], places: Sequence[Place]) -> dict[str, dict[int, Row]]:
-        """By label and index."""
+    def _rows(self, labels: Sequence[str], places: Sequence[Place]) -> Rows:
         models = {label: self._models[label] for label in labels}
-        out: dict[str, dict[int, Row]] = {label: {} for label in labels}
+        out: Rows = {label: {} for label in labels}
         rois = [roi for _, roi in places]
         for label, item in _there(self._client).stream_models(models, spatials=rois, **self._how):
             index = places[item.index][0]
             out[label][index] = _row(item, index)
         return out
+
+
+type Rows = dict[str, dict[int, Row]]
+"""By label and index."""
+
+
+def alone_where_large(chunk: Chunk, ask: Callable[[Sequence[str], Sequence[Place]], Rows]) -> Rows:
+    """The rows of a chunk; a place that is too large is asked for once more, model by model.
+
+    It may be too large only for the read that the models have in common: see ``plan_of``.
+    """
+    rows = ask(chunk.labels, chunk.places)
+    for label, found in rows.items() if len(chunk.labels) > 1 else ():
+        large = {index for index, row in found.items() if isinstance(row.error, RoiTooLarge)}
+        if places := tuple(place for place in chunk.places if place[0] in large):
+            found.update(ask((label,), places)[label])
+    return rows
 
 
 def _made[T](make: Callable[[], T]) -> T | RSEmbedError:

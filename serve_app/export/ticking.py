@@ -6,20 +6,27 @@ import threading
 from collections.abc import Generator
 from queue import Empty, Full, Queue
 
-_LOOK_S = 1.0  # how often a thread with an item in its hand looks whether anybody still wants it
+_LOOK_S = 0.5  # how often a thread with an item in its hand looks whether anybody still wants it
+_LEAVE_S = 30.0  # for its item in the making: Ray starts anew by itself for a thread that goes on after its end
 
 
 class _Source[T]:
     """A generator that runs in a thread of its own, one item ahead.
 
-    A daemon: where whoever waits is interrupted, nobody waits for the thread, which may be waiting for Ray.
+    A daemon: what takes too long to end does not hold the process.
     """
 
     def __init__(self, items: Generator[T]) -> None:
         self.found: Queue[tuple[T] | BaseException | None] = Queue(1)
         self.wanted = threading.Event()
         self.wanted.set()
-        threading.Thread(target=self._run, args=(items,), name="outcomes", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(items,), name="outcomes", daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Nobody wants any more of it; the generator is closed."""
+        self.wanted.clear()
+        self._thread.join(_LEAVE_S)
 
     def _run(self, items: Generator[T]) -> None:
         end: BaseException | None = None
@@ -60,4 +67,4 @@ def ticking[T](items: Generator[T], every_s: float) -> Generator[T | None]:
                 raise found
             yield found[0]
     finally:
-        source.wanted.clear()
+        source.leave()

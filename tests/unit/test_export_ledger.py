@@ -11,7 +11,6 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
-from pyarrow import fs
 
 from rs_embed_core.errors import (
     CheckpointError,
@@ -28,7 +27,7 @@ from serve_app.export.chunks import todo
 from serve_app.export.ledger import Failure, Ledger, Made, Marker
 from serve_app.export.parts import Part, partition
 from serve_app.export.stages import Outcomes
-from serve_app.export.store import Store, located
+from serve_app.export.store import Store
 from serve_app.export.writer import Gathered, Gathering, Writer, list_failures
 from serve_app.wire.rows import Row
 
@@ -68,36 +67,6 @@ def written(store: Store) -> Ledger:
     for part in PARTS:
         write(store, ledger, part, *map(good, part.indices))
     return ledger
-
-
-# --- the store ---------------------------------------------------------------------------------------------
-
-
-def test_a_file_appears_whole_and_replaces_another(store: Store) -> None:
-    store.write("a/b.bin", b"old")
-    store.write("a/b.bin", b"new")
-    assert store.sizes("a") == {"b.bin": 3}  # and nothing temporary
-    with store.open("a/b.bin") as file:
-        assert file.read() == b"new"
-    store.delete("a/b.bin")
-    store.delete("a/b.bin")
-    assert store.sizes("a") == {}
-    assert store.sizes("nowhere") == {}
-    assert store.read_json("nowhere.json") is None
-
-
-def test_paths_and_urls(tmp_path: Path) -> None:
-    assert located(str(tmp_path))[1] == str(tmp_path)
-    assert isinstance(located("gs://bucket/folder")[0], fs.GcsFileSystem)
-    assert located("gs://bucket/folder")[1] == "bucket/folder"
-    with pytest.raises(InvalidRequest, match="nosuch://a/b cannot be opened"):
-        located("nosuch://a/b")
-
-
-def test_a_store_that_only_fsspec_knows() -> None:
-    store = Store.at("memory://exports/one")
-    written(store)
-    assert todo(PARTS, [read(store)]) == []
 
 
 # --- markers -----------------------------------------------------------------------------------------------
@@ -311,3 +280,9 @@ def test_failures_are_listed_in_a_file_that_goes_with_them(store: Store) -> None
     assert lines[1]["roi"] == ROIS[1].to_dict()
     list_failures(store, "_failures.jsonl", [], ROIS)
     assert store.read_json("_failures.jsonl") is None
+
+
+def test_a_store_that_only_fsspec_knows() -> None:
+    store = Store.at("memory://exports/one")
+    written(store)
+    assert todo(PARTS, [read(store)]) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from rs_embed_core.errors import (
     InvalidRequest,
     NoImagery,
     ProviderError,
+    RoiTooLarge,
     Unavailable,
     UnknownModel,
     UnknownProvider,
@@ -33,9 +34,10 @@ from serve_app.export.cluster import check_fits, shortages
 from serve_app.export.job import ExportJob
 from serve_app.export.packing import packed, unpacked
 from serve_app.export.reading import OneReading, Reading
-from serve_app.export.stages import EncodeRois, Outcomes, ReadRois
+from serve_app.export.stages import EncodeRois, Outcomes, ReadRois, alone_where_large
 from serve_app.observe import metrics
 from serve_app.settings import ServiceSettings
+from serve_app.wire.rows import Row
 from tests.unit.written import written
 
 SUMMER = {"start": "2022-06-01", "end": "2022-09-01"}
@@ -153,6 +155,20 @@ def test_a_provider_s_own_exception_is_its_roi_s() -> None:
     assert isinstance(info.items[0].error, ProviderError)
     assert "KeyError" in str(info.items[0].error)
     assert payload.batches == ()
+
+
+def test_a_place_that_is_too_large_for_a_common_read_is_asked_for_alone() -> None:
+    def ask(labels: Sequence[str], places: Sequence[tuple[int, Spatial]]) -> dict[str, dict[int, Row]]:
+        """Nothing is there; and no room for the second place where several models ask."""
+        found = {}
+        for label in labels:
+            large = {index for index, place in places if place == PLACES[1] and len(labels) > 1}
+            found[label] = {i: Row(i, error=RoiTooLarge("x") if i in large else NoImagery("x")) for i, _ in places}
+        return found
+
+    rows = alone_where_large(Chunk(0, ("a", "b"), ((3, PLACES[0]), (5, PLACES[1]))), ask)
+    for label in "ab":
+        assert {index: type(row.error) for index, row in rows[label].items()} == {3: NoImagery, 5: NoImagery}
 
 
 # --- packing -----------------------------------------------------------------------------------------------
