@@ -25,11 +25,10 @@ def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         msg = f"{name} is {value!r}, not a number."
         raise InvalidRequest(msg, hint=f"{name} must be a finite number.")
-    number = float(value) if abs(value) < _LARGEST else math.inf  # a long integer overflows float()
-    if not math.isfinite(number):
-        msg = f"{name} is {number}."
+    if not abs(value) < _LARGEST:  # NaN is not below it either; a long integer would overflow float()
+        msg = f"{name} is {value if isinstance(value, float) else 'too large'}."
         raise InvalidRequest(msg, hint=f"{name} must be a finite number.")
-    return number
+    return float(value)
 
 
 def _check_lonlat(lon_name: str, lon: object, lat_name: str, lat: object) -> None:

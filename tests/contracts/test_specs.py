@@ -241,3 +241,11 @@ def test_every_public_name_is_there():
     assert dir(rs_embed_core) == sorted(rs_embed_core.__all__)
     with pytest.raises(AttributeError, match="get_embeding"):
         rs_embed_core.get_embeding  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(float("nan"), "lon is nan"), (-float("inf"), "lon is -inf"), (10**400, "lon is too large")]
+)
+def test_a_number_that_is_none_is_said_as_it_is(value, said):
+    with pytest.raises(InvalidRequest, match=said):
+        PointBuffer(value, 1, 1)
