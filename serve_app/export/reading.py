@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -27,8 +26,6 @@ from serve_app.observe.fetching import Bills, count_block
 from serve_app.reading import Read, read, stack
 from serve_app.settings import ServiceSettings
 from serve_app.wire.blocks import BlockInfo, BlockItem, Payload
-
-_log = logging.getLogger(__name__)
 
 type Block = tuple[BlockInfo, Payload]
 """What one model needs of some ROIs: what became of each, and the samples."""

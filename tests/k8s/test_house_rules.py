@@ -1,21 +1,16 @@
-"""No overlay breaks a rule of ours, and each rule finds a violation that is planted."""
+"""Violations of our own rules, planted for test_rules.py, and what the rules take for granted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.k8s import cluster_rules, house_rules, service_rules
-from tests.k8s.house_rules import Rule
-from tests.k8s.manifests import OVERLAYS, Doc, documents, named, service
+from tests.k8s.manifests import Doc, documents, named, service
 from tests.k8s.serve_config import application, serve_config
 
 type Plant = Callable[[list[Doc]], object]
-
-RULES = (*house_rules.RULES, *service_rules.RULES, *cluster_rules.RULES)
 
 
 def _spec(docs: list[Doc]) -> Doc:
@@ -241,30 +236,5 @@ PLANTS: dict[str, list[Plant]] = {
 }
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_overlays_keep_the_rule(rule: Rule, overlay: str) -> None:
-    assert list(rule(documents(f"overlays/{overlay}"))) == []
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_base_keeps_it_too(rule: Rule) -> None:
-    assert list(rule(documents("base"))) == []
-
-
 def test_the_head_of_production_may_go() -> None:
     assert "gcsFaultToleranceOptions" in _cluster(documents("overlays/production"))
-
-
-def test_there_is_a_plant_for_each_rule() -> None:
-    assert PLANTS.keys() == {rule.__name__ for rule in RULES}
-
-
-@pytest.mark.parametrize(
-    ("rule", "plant"),
-    [pytest.param(rule, plant, id=rule.__name__) for rule in RULES for plant in PLANTS[rule.__name__]],
-)
-def test_a_planted_violation_is_found(rule: Rule, plant: Plant) -> None:
-    docs = documents("overlays/production")
-    plant(docs)
-    assert list(rule(docs))

@@ -1,13 +1,11 @@
-"""No overlay breaks a rule of the operator's, and each rule finds a violation that is planted."""
+"""Violations of the operator's rules, planted for test_rules.py, and what is none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from tests.k8s.manifests import OVERLAYS, Doc, documents, of_kind, service
-from tests.k8s.operator_rules import RULES, Rule
+from tests.k8s.manifests import Doc, documents, of_kind, service
+from tests.k8s.operator_rules import RULES
 
 type Plant = Callable[[list[Doc]], object]
 
@@ -100,26 +98,6 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _job(docs).update(backoffLimit=-1),
     ],
 }
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_overlays_keep_the_rule(rule: Rule, overlay: str) -> None:
-    assert list(rule(documents(f"overlays/{overlay}"))) == []
-
-
-def test_there_is_a_plant_for_each_rule() -> None:
-    assert PLANTS.keys() == {rule.__name__ for rule in RULES}
-
-
-@pytest.mark.parametrize(
-    ("rule", "plant"),
-    [pytest.param(rule, plant, id=rule.__name__) for rule in RULES for plant in PLANTS[rule.__name__]],
-)
-def test_a_planted_violation_is_found(rule: Rule, plant: Plant) -> None:
-    docs = documents("overlays/production")
-    plant(docs)
-    assert list(rule(docs))
 
 
 def test_an_incremental_upgrade_with_its_prerequisites_is_right() -> None:

@@ -1,13 +1,10 @@
-"""No overlay opens more than it needs, or less, and each rule finds a violation that is planted."""
+"""Policies that open more than is needed, or less: planted for test_rules.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from tests.k8s.manifests import OVERLAYS, Doc, documents, named, service
-from tests.k8s.network_rules import RULES, Rule
+from tests.k8s.manifests import Doc, named, service
 
 type Plant = Callable[[list[Doc]], object]
 
@@ -81,28 +78,3 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _cluster(docs)["headGroupSpec"].update(enableIngress=True),
     ],
 }
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_overlays_keep_the_rule(rule: Rule, overlay: str) -> None:
-    assert list(rule(documents(f"overlays/{overlay}"))) == []
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_base_keeps_it_too(rule: Rule) -> None:
-    assert list(rule(documents("base"))) == []
-
-
-def test_there_is_a_plant_for_each_rule() -> None:
-    assert PLANTS.keys() == {rule.__name__ for rule in RULES}
-
-
-@pytest.mark.parametrize(
-    ("rule", "plant"),
-    [pytest.param(rule, plant, id=rule.__name__) for rule in RULES for plant in PLANTS[rule.__name__]],
-)
-def test_a_planted_violation_is_found(rule: Rule, plant: Plant) -> None:
-    docs = documents("overlays/incremental")
-    plant(docs)
-    assert list(rule(docs))
