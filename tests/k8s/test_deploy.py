@@ -5,6 +5,7 @@ One cluster for all; each overlay is deployed over the one before it, as an oper
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -92,14 +93,17 @@ def test_it_answers_through_http(deployed: Deployed) -> None:
 
 
 def test_haproxy_takes_the_requests(deployed: Deployed) -> None:
-    listening = {
-        connection.laddr.port
-        for process in psutil.process_iter(["name"])
-        if process.info["name"] == "haproxy"
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert deployed.cluster.ports.serve in listening
+    until("HAProxy at Serve's port", lambda: deployed.cluster.ports.serve in _ports_of("haproxy"))
+
+
+def _ports_of(name: str) -> set[int]:
+    """Where the processes of this name listen; one may end under our eyes, as HAProxy's does at each reload."""
+    found = set()
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == name:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {at.laddr.port for at in process.net_connections("tcp") if at.status == psutil.CONN_LISTEN}
+    return found
 
 
 def test_probes_of_the_manifests_pass(deployed: Deployed) -> None:
