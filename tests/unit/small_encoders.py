@@ -15,7 +15,7 @@ from rs_embed_core.prepare import example
 from rs_embed_core.sample import Batch, View, join
 from rs_embed_core.specs.request import Ask
 
-QUICK = {"galileo": (("image_size", 32), ("n_frames", 2))}
+QUICK = {"galileo": (("image_size", 32), ("n_frames", 2)), "olmoearth": (("image_size", 64),)}
 
 
 class Small(Encoder):
