@@ -104,14 +104,23 @@ def _object_store_bytes() -> int:
     return int(min(max(free * _OBJECT_STORE_SHARE, low * 1e6), high * 1e6))
 
 
-def free_port() -> int:
-    """A free TCP port above 20000 on the loopback interface: Ray's own workers take lower ones.
+def free_port(count: int = 1) -> int:
+    """A TCP port from 20001 to 29999 that is nobody's on the loopback interface; the first of ``count`` in a row.
 
-    Two processes that look at once start at different ports: Serve's proxies share a port without complaint.
+    Ray's own workers take lower ones, Serve's replicas those from 30000, and (on Linux) outgoing connections those from
+    32768. Two processes that look at once start at different ports: Serve's proxies share a port without complaint.
     """
-    first = 20_001 + os.getpid() * 7 % 20_000
-    for port in range(first, first + 1000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise RuntimeError("no free port above 20000")
+    first = 20_001 + os.getpid() * 7 % 9_000
+    for port in range(first, first + 1000 - count):
+        if all(map(_is_free, range(port, port + count))):
+            return port
+    raise RuntimeError(f"no {count} free ports in a row from {first} on")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))  # unlike a connection tried, also refused where an outgoing one begins
+        except OSError:
+            return False
+        return True

@@ -49,8 +49,8 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        first = free_port()
-        return cls(*(first + 1000 + i for i in range(7)))
+        first = free_port(10)
+        return cls(*range(first, first + 7))
 
     def of_haproxy(self, node: int) -> dict[str, str]:
         """Its ports on a node, beside that of Serve: each pod has these for itself, here two nodes share them."""

@@ -5,6 +5,7 @@ Without it rules and alerts go unchecked, so that is an error, unless K8S_WITHOU
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -40,11 +41,14 @@ def fetch() -> Path | None:
     if shutil.which("apt-get") is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        got = subprocess.run(["apt-get", "download", "prometheus"], cwd=folder, check=False, capture_output=True)
+        download = ["apt-get", "-o", "Acquire::Retries=3", "download", "prometheus"]
+        got = subprocess.run(download, cwd=folder, check=False, capture_output=True)
         packages = list(Path(folder).glob("prometheus_*.deb"))
         if got.returncode != 0 or not packages:
             return None
-        subprocess.run(["dpkg", "-x", packages[0], _UNPACKED], check=True)
+        subprocess.run(["dpkg", "-x", packages[0], f"{folder}/whole"], check=True)
+        with contextlib.suppress(OSError):  # another run was faster, and its folder is not empty
+            Path(folder, "whole").rename(_UNPACKED)
     return promtool()
 
 

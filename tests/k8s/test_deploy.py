@@ -79,7 +79,9 @@ def deploy(cluster: RayCluster, overlay: str) -> Deployed:
     done = cluster.run(BIN / "serve", "deploy", file, "--address", cluster.dashboard)
     assert done.returncode == 0, done.stderr
     running(cluster)
-    return Deployed(cluster, config)
+    deployed = Deployed(cluster, config)
+    until("HAProxy knows of it", lambda: status(f"{deployed.url}/livez") == 200)
+    return deployed
 
 
 @pytest.fixture(scope="module", params=_OVERLAYS)
@@ -101,7 +103,7 @@ def _ports_of(name: str) -> set[int]:
     found = set()
     for process in psutil.process_iter(["name"]):
         if process.info["name"] == name:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 found |= {at.laddr.port for at in process.net_connections("tcp") if at.status == psutil.CONN_LISTEN}
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import threading
 import time
@@ -79,13 +80,18 @@ def _times(job: ExportJob) -> Mapping[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in Path(job.out).glob("model=small/*.parquet")}
 
 
-def _worker(stage: str) -> psutil.Process | None:
-    found = (process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"])
-    return next((process for process in found if f"MapBatches({stage})" in process.info["cmdline"][0]), None)
+def _kill_a_worker(stage: str) -> bool:
+    """Whether there was one of ours."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if f"MapBatches({stage})" in "".join(process.cmdline()[:1]):
+                process.kill()
+                return True
+    return False
 
 
 class Killer(threading.Thread):
-    """Kills a worker of each stage, one after another, each when so many more files are there."""
+    """Kills a worker of each stage, one after another, once files are there."""
 
     def __init__(self, out: str, stages: Sequence[str]) -> None:
         super().__init__(daemon=True)
@@ -93,10 +99,11 @@ class Killer(threading.Thread):
         self.killed: list[str] = []
 
     def run(self) -> None:
-        for number, stage in enumerate(self._stages, start=1):
-            while len(list(self._out.glob("_done/*/part-*.json"))) < 2 * number or (process := _worker(stage)) is None:
+        while not list(self._out.glob("_done/*/part-*.json")):
+            time.sleep(0.02)
+        for stage in self._stages:
+            while not _kill_a_worker(stage):
                 time.sleep(0.02)
-            process.kill()
             self.killed.append(stage)
 
 
@@ -109,10 +116,10 @@ def test_nothing_is_lost_with_workers_and_a_rerun_does_what_is_missing(tmp_path:
 
     slow = {"providers": {"synthetic_delay_ms": 40}, "fetch": {"actors": 2, "concurrency": 8}}
     hurt = whole.model_copy(update={"out": str(tmp_path / "hurt"), "settings": slow})
-    killer = Killer(hurt.out, ["EncodeRois", "ReadRois"])
+    killer = Killer(hurt.out, ["ReadRois", "EncodeRois"])  # readers go when all is read, however long a restart takes
     killer.start()
     _, last = _run(hurt)
-    assert killer.killed == ["EncodeRois", "ReadRois"]
+    assert killer.killed == ["ReadRois", "EncodeRois"]
     assert (last.done, last.files, last.failed) == (_ROIS, _ROIS // _PART, 0)
     np.testing.assert_array_equal(_vectors(hurt), expected)
 

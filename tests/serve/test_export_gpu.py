@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
+from tests.serve import programs
 
 _PROGRAM = """
 import sys
@@ -34,14 +33,5 @@ ray.shutdown()
 
 
 def test_encoders_may_reserve_gpus(tmp_path: Path) -> None:
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    ran = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(tmp_path)],
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr
+    programs.run(_PROGRAM, str(tmp_path))
     assert pq.read_table(tmp_path / "model=small" / "part-00000.parquet").num_rows == 70

@@ -159,10 +159,12 @@ def test_a_long_job_has_no_span_for_each_place(service: Serving, collector: Coll
     number, header = _sampled()
     post(service.url, many(40), traceparent=header)
 
-    def fetched(spans: list[Span]) -> int:
-        return sum(int(span.facts["rs_embed.rois"]) for span in spans if span.name == "fetch")
+    def whole(spans: list[Span]) -> bool:
+        rois = sum(int(span.facts["rs_embed.rois"]) for span in spans if span.name == "fetch")
+        parents = {span.parent for span in spans if span.name != "/v1/embeddings"}
+        return rois == 40 and _names_are("/v1/embeddings")(spans) and parents <= {span.id for span in spans}
 
-    spans = collector.trace(number, lambda spans: fetched(spans) == 40 and _names_are("/v1/embeddings")(spans))
+    spans = collector.trace(number, whole)
     _assert_one_tree(spans)
     assert not {span.name for span in spans} & {"read", "prepare"}
 

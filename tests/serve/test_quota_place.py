@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from tests.serve import programs
 
 _PROGRAM = """
 import ray
@@ -34,9 +32,4 @@ cluster.shutdown()
 
 
 def test_it_sits_with_whoever_started_it_and_keeps_no_other_node_up() -> None:
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    ran = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], env=environment, check=False, capture_output=True, text=True, timeout=300
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "elsewhere: 0 of 4" in ran.stdout
+    assert "elsewhere: 0 of 4" in programs.run(_PROGRAM)

@@ -27,6 +27,7 @@ def start(work: object) -> threading.Thread:
 
 def test_no_more_pass_than_there_are_slots() -> None:
     gate, inside, most, lock = Gate(QUICK, name="x"), 0, 0, threading.Lock()
+    all_four = threading.Barrier(4)
 
     def work() -> None:
         nonlocal inside, most
@@ -34,7 +35,7 @@ def test_no_more_pass_than_there_are_slots() -> None:
         with lock:
             inside += 1
             most = max(most, inside)
-        time.sleep(0.005)
+        all_four.wait(10)
         with lock:
             inside -= 1
         gate.leave(None)

@@ -122,13 +122,14 @@ def odd_ones_fail(index: int, spatial: dict[str, float]) -> Row:
 
 
 class Endless(httpx2.AsyncByteStream):
-    """Two rows, and then nothing; says when the client has gone."""
+    """Two rows, and then nothing; says when the client reads, and when it has gone."""
 
-    def __init__(self, job: Job, closed: threading.Event) -> None:
+    def __init__(self, job: Job, closed: threading.Event, begun: threading.Event) -> None:
         self._job = job
-        self._closed = closed
+        self._closed, self._begun = closed, begun
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._begun.set()
         async for piece in encode_stream(ARROW, Reply(self._job), self._lists()):
             yield piece
 
@@ -141,9 +142,11 @@ class Endless(httpx2.AsyncByteStream):
         self._closed.set()
 
     @classmethod
-    def transport(cls, closed: threading.Event) -> HttpTransport:
+    def transport(cls, closed: threading.Event, begun: threading.Event | None = None) -> HttpTransport:
         def answer(request: httpx2.Request) -> httpx2.Response:
             job = decode(request.content, content_type="application/json", limits=_LIMITS)
-            return httpx2.Response(200, headers={"Content-Type": ARROW}, stream=cls(job, closed))
+            return httpx2.Response(
+                200, headers={"Content-Type": ARROW}, stream=cls(job, closed, begun or threading.Event())
+            )
 
         return HttpTransport("http://fake", transport=httpx2.MockTransport(answer))

@@ -56,9 +56,11 @@ async def test_the_loop_stays_free_while_a_stream_waits() -> None:
 
 
 async def test_cancelling_a_call_ends_its_request() -> None:
-    ended = threading.Event()
-    async with AsyncEmbeddingClient(Endless.transport(ended)) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await client.get_embeddings_batch("mosaiks", spatials=places(3))
+    begun, ended = threading.Event(), threading.Event()
+    async with AsyncEmbeddingClient(Endless.transport(ended, begun)) as client:
+        asked = asyncio.create_task(client.get_embeddings_batch("mosaiks", spatials=places(3)))
+        assert await asyncio.to_thread(begun.wait, 10)
+        asked.cancel()
         assert await asyncio.to_thread(ended.wait, 10)
+        with pytest.raises(asyncio.CancelledError):
+            await asked

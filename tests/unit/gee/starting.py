@@ -5,6 +5,7 @@ Prints what happened as JSON; ``test_start.py`` judges it.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -69,7 +70,8 @@ def accounts(service: Emulator) -> dict[str, Any]:
 
 
 def outage(service: Emulator) -> dict[str, Any]:
-    """A service that fails once, then for ever, then works."""
+    """A service that fails for a while, then is silent, then works."""
+    importlib.import_module("ee")  # loaded on first use, which on a slow machine takes the deadlines below
     service.set(faults=[{"kind": "discovery", "status": 503, "times": None}])
     down = _code(_provider(service), seconds=1.0)
     service.set(faults=[{"kind": "discovery", "delay": 30.0, "times": None}])

@@ -56,7 +56,9 @@ def test_accounts_that_cannot_be_used(service: Emulator, tmp_path: Path) -> None
 
 
 def test_an_outage_is_waited_for_within_the_deadline_and_not_remembered(service: Emulator, tmp_path: Path) -> None:
-    assert _run("outage", service, tmp_path)["codes"] == ["provider_failed", "provider_timeout", "ready"]
+    down, *rest = _run("outage", service, tmp_path)["codes"]
+    assert down in ("provider_failed", "provider_timeout")  # the latter where the deadline fell into a try
+    assert rest == ["provider_timeout", "ready"]
 
 
 def test_refused_credentials_are_remembered_for_a_while(service: Emulator, tmp_path: Path) -> None:
