@@ -15,23 +15,27 @@ from rs_embed_core.errors import JSONValue, UnknownModel
 from rs_embed_core.inputs import Input, Variant
 
 
-@cache
-def _cards() -> dict[str, ModelCard]:
-    """Cards by id: every module of ``rs_embed_core.models`` has one as ``CARD``."""
-    cards: dict[str, ModelCard] = {}
-    for module in pkgutil.iter_modules(rs_embed_core.models.__path__):
-        card: ModelCard = importlib.import_module(f"rs_embed_core.models.{module.name}").CARD
-        cards[card.id] = card
-    return cards
-
-
+_added: dict[str, ModelCard] = {}
 _changes = itertools.count(1)
 _generation = [0]
 
 
+@cache
+def _published() -> dict[str, ModelCard]:
+    """Cards by id: every module of ``rs_embed_core.models`` has one as ``CARD``."""
+    modules = pkgutil.iter_modules(rs_embed_core.models.__path__)
+    found = [importlib.import_module(f"rs_embed_core.models.{module.name}").CARD for module in modules]
+    return {card.id: card for card in found}
+
+
+def _cards() -> dict[str, ModelCard]:
+    """A copy: one may be added while it is walked through."""
+    return _published() | _added
+
+
 def register_model(card: ModelCard) -> None:
     """Add a card of your own, or replace one, in this process."""
-    _cards()[card.id] = card
+    _added[card.id] = card
     _generation[0] = next(_changes)
 
 
