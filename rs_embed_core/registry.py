@@ -14,7 +14,6 @@ from rs_embed_core.card import Alias, ModelCard
 from rs_embed_core.errors import JSONValue, UnknownModel
 from rs_embed_core.inputs import Input, Variant
 
-
 _added: dict[str, ModelCard] = {}
 _changes = itertools.count(1)
 _generation = [0]
