@@ -52,10 +52,9 @@ def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict
     """
     config = manifests.serve
     (application,) = config["applications"]
-    base = settings_of(application["args"])
     application["args"] = arguments(values, application["args"])
     settings = settings_of(application["args"])
-    check(values, settings, base)
+    check(values, settings, manifests)
     application["deployments"] = [*_routers(application), *_encoders(settings)]
     config["http_options"]["request_timeout_s"] = settings.limits.timeout_s + _AFTER_TIMEOUT_S
     config["logging_config"] = {"encoding": "JSON"}

@@ -173,6 +173,10 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_mb=100_000)),
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_path="/chips")),
     ],
+    "node_disk": [
+        lambda docs: _ray(docs)["resources"]["requests"].update({"ephemeral-storage": "60Gi"}),
+        lambda docs: _ray(docs)["resources"]["requests"].update({"ephemeral-storage": "8Gi"}),
+    ],
     "weights": [
         lambda docs: _without(_ray(docs, 1)["volumeMounts"], name="weights"),
         lambda docs: _args(docs, lambda args: args["checkpoints"].update(root="/models")),

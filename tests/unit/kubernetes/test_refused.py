@@ -92,7 +92,10 @@ def test_an_unknown_model_or_variant(
         ({"settings": {"fetch": {"resources": {"ee_fetch": 5}}}}, "a fetch actor asks for 5 ee_fetch"),
         ({"settings": {"fetch": {"num_cpus": 7}}}, "a fetch actor asks for 7 CPU, and a fetch pod has 6"),
         ({"settings": {"http": {"router_resources": {"router": 2}}}}, "a router asks for 2 router"),
-        ({"settings": {"fetch": {"cache": {"disk_mb": 40_000}}}}, "disk_mb is 40000, and the volume"),
+        (
+            {"settings": {"fetch": {"cache": {"disk_mb": 10_000}}}},
+            "disk_mb is 10000, and the volume of fetch pods holds 9664",
+        ),
         ({"settings": {"fetch": {"cache": {"disk_path": "/data/chips"}}}}, "can write below /cache alone"),
         ({"settings": {"checkpoints": {"root": "/data"}}}, "what is fetched is at /weights"),
         ({"settings": {"http": {"haproxy": False}}}, "http.haproxy is False, and pods are started for True"),
