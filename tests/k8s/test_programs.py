@@ -219,6 +219,7 @@ class Cluster:
 
     answers: list[list[str] | Exception]
     announced: int = 0
+    hung: threading.Event = field(default_factory=threading.Event)
 
     def announce(self, remaining_s: int) -> None:
         assert remaining_s > 0
@@ -232,10 +233,14 @@ class Cluster:
             raise answer
         return answer
 
+    def hanging(self) -> list[str]:
+        self.hung.wait(60)
+        return []
 
-def _drained(cluster: Cluster, seconds: float) -> list[str]:
+
+def _drained(cluster: Cluster, seconds: float, **how: float) -> list[str]:
     drained = runpy.run_path(str(_DRAIN))["drained"]
-    return drained(cluster.announce, cluster.serving, seconds, pause_s=0.01)
+    return drained(cluster.announce, cluster.serving, seconds, pause_s=0.01, **how)
 
 
 def test_a_gcs_that_restarts_is_asked_again() -> None:
@@ -252,3 +257,19 @@ def test_what_still_serves_when_the_time_is_over_is_said() -> None:
 
 def test_a_cluster_that_never_answers_is_not_called_drained() -> None:
     assert _drained(Cluster([ConnectionError("no GCS")] * 1000), 0.5) != []
+
+
+def test_where_nobody_answers_any_more_a_pod_does_not_wait_out_its_time() -> None:
+    """The head of a cluster that is deleted goes first; its workers would hold their GPUs for the longest request."""
+    cluster = Cluster([["ServeReplica:router"]] * 3 + [ConnectionError("no GCS")] * 1000)
+    assert _drained(cluster, 3600, patience_s=0.2) == ["ServeReplica:router"]
+    assert cluster.answers  # the time was not up
+
+
+def test_a_question_that_hangs_holds_up_nothing() -> None:
+    cluster = Cluster([])
+    drained = runpy.run_path(str(_DRAIN))["drained"]
+    assert drained(lambda _: None, cluster.hanging, 0.2, pause_s=0.01) == ["what, nobody could say"]
+    assert drained(lambda _: None, cluster.hanging, 3600, patience_s=0.2, pause_s=0.01) == ["what, nobody could say"]
+    assert not cluster.hung.is_set()
+    cluster.hung.set()
