@@ -182,9 +182,9 @@ def _resources(patches: Sequence[Tree]) -> Tree:
 
 
 def _identity(values: Values) -> Iterator[Tree]:
-    """Yield the patches that let fetch pods be the Google service account."""
+    """Yield the patches that let fetch pods be the Google service account: for Earth Engine, and buckets of exports."""
     provider = values.provider
-    if provider.name != "gee" or provider.credentials != "workload-identity":
+    if provider.credentials != "workload-identity" or (provider.name != "gee" and provider.service_account is None):
         return
     if provider.service_account is not None:
         annotation = {"iam.gke.io/gcp-service-account": provider.service_account}

@@ -95,14 +95,17 @@ class ProviderValues(_Section):
     credentials: Literal["workload-identity", "key"] = Field(
         "workload-identity", description="Whose identity fetch pods have: a lent one, or a key file in a Secret."
     )
-    service_account: str | None = Field(None, description="Google service account that Workload Identity lends.")
+    service_account: str | None = Field(
+        None,
+        description="Google service account that Workload Identity lends to fetch pods, for Earth Engine and buckets.",
+    )
 
     @model_validator(mode="after")
     def _earth_engine(self) -> Self:
         if self.name == "gee" and self.project is None:
             raise ValueError("project is missing: Earth Engine is used under one.")
-        if self.name != "gee" and (self.project or self.service_account or self.credentials == "key"):
-            raise ValueError(f"project, service_account and credentials are Earth Engine's; the name is {self.name}.")
+        if self.name != "gee" and (self.project or self.credentials == "key"):
+            raise ValueError(f"project and credentials are Earth Engine's; the name is {self.name}.")
         if self.service_account is not None and self.credentials == "key":
             raise ValueError("service_account is for Workload Identity; with a key file it is the key's.")
         return self
@@ -159,6 +162,10 @@ class Values(_Section):
             raise ValueError("storage_class is of the volume of weights: say weights: pvc, or leave it out.")
         if self.export is not None and self.gpu is None:
             raise ValueError("export: exports compute on GPUs here: say gpu.type and gpu.count.")
+        if self.provider.service_account is not None and self.provider.name != "gee" and self.export is None:
+            raise ValueError(
+                "provider.service_account is for Earth Engine and the buckets of exports: there is neither."
+            )
         if isinstance(self.redis, str) and self.redis.endswith(":latest"):
             raise ValueError("redis: latest is another image tomorrow: give a tag that stays, or a digest.")
         return self

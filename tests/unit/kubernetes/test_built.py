@@ -174,5 +174,17 @@ def test_an_export_has_imagery_weights_and_what_the_service_leaves_of_the_quota(
         assert pod["template"]["spec"]["containers"][0]["image"] == "images.example/rs-embed-serve:0.1.0"
 
 
+@pytest.mark.parametrize("provider", ["stac", "synthetic"])
+def test_an_export_may_be_somebody_where_the_imagery_asks_for_nobody(provider: str, built) -> None:
+    """It reads ROIs from a bucket and writes there."""
+    values = {**GPUS, "models": [{"model": "mosaiks"}, {"model": "galileo"}, {"model": "dofa", "variant": "large"}]}
+    objects = built({**values, "provider": {"name": provider, "service_account": "a@b.iam"}, "export": EXPORT})
+    account = objects["ServiceAccount", "fetch"]["metadata"]["annotations"]
+    assert account["iam.gke.io/gcp-service-account"] == "a@b.iam"
+    assert "169.254.169.254/32" in yaml.safe_dump(objects["NetworkPolicy", "internet"])
+    objects = built({**values, "provider": {"name": provider}, "export": EXPORT})
+    assert "169.254.169.254/32" not in yaml.safe_dump(objects["NetworkPolicy", "internet"])  # nodes' own identity
+
+
 def test_without_exports_there_is_no_job_for_them(built) -> None:
     assert not [kind for kind, _ in built(GPUS) if kind in ("RayJob", "CronJob")]

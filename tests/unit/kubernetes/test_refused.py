@@ -39,6 +39,7 @@ def refused(render: Render, values: object) -> str:
         ({"gpu": {"type": "l40s", "count": 1}}, "GKE has no label for l40s"),
         ({"provider": {"name": "gee"}}, "project is missing"),
         ({"provider": {"name": "stac", "project": "p"}}, "are Earth Engine's; the name is stac"),
+        ({"provider": {"name": "stac", "service_account": "s@p"}}, "Earth Engine and the buckets of exports"),
         ({"provider": {"name": "gee", "project": "p", "credentials": "key", "service_account": "s"}}, "the key's"),
         (
             {"settings": {"limits": {"max_roi": 1}}},
