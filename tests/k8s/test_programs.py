@@ -117,7 +117,6 @@ def test_of_those_that_ended_the_newest_stay(account: Path) -> None:
 
     dated = [job(f"rs-embed-export-2024010{day}-030000", "Complete") for day in (1, 2, 4, 5)]
     others = [
-        job("rs-embed-export-20240103-030000", "Running"),
         job("rs-embed-export-mine", "Complete"),
         job("rs-embed-export-20240106-030000", "Failed"),
     ]
@@ -126,6 +125,20 @@ def test_of_those_that_ended_the_newest_stay(account: Path) -> None:
         assert _start(server, account).returncode == 0
     gone = jobs.keys() - server.jobs.keys()
     assert gone == {"rs-embed-export-20240101-030000", "rs-embed-export-20240102-030000"}
+
+
+@pytest.mark.parametrize("status", ["Running", "Retrying", "Suspended", None])
+def test_none_is_started_while_another_has_not_ended(status: str | None, account: Path) -> None:
+    """They would write the same parts, and each takes the whole part of the quota."""
+    name = "rs-embed-export-20240103-030000"
+    running: Doc = {"metadata": {"name": name}, "status": {"jobDeploymentStatus": status} if status else {}}
+    old = {f"rs-embed-export-2024010{day}-030000": "Complete" for day in (1, 2, 4, 5)}
+    jobs = {key: {"metadata": {"name": key}, "status": {"jobDeploymentStatus": value}} for key, value in old.items()}
+    with api_server({"rs-embed-export": _template(), name: running, **jobs}) as server:
+        done = _start(server, account)
+    assert done.returncode == 1
+    assert name in done.stdout
+    assert server.jobs.keys() == {"rs-embed-export", name, *old}
 
 
 def test_the_starter_may_do_what_it_does() -> None:
