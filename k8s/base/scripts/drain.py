@@ -66,7 +66,7 @@ def drained(
     while not asking.over.wait(min(pause_s, max(0.0, asking.deadline - time.monotonic()))):
         now = time.monotonic()
         if now >= asking.deadline or now - asking.answered >= patience_s:
-            break
+            asking.over.set()
     if asking.error is not None:
         raise asking.error
     return asking.left
@@ -95,7 +95,7 @@ class _Asking:
 
     def _run(self, pause_s: float) -> None:
         is_announced = False
-        while self.left and (remaining_s := self.deadline - time.monotonic()) > 0:
+        while (remaining_s := self.deadline - time.monotonic()) > 0:
             try:
                 if not is_announced:
                     self._announce(math.ceil(remaining_s))
@@ -106,8 +106,8 @@ class _Asking:
                 is_announced = False
             else:
                 self.answered = time.monotonic()
-            if self.left:
-                time.sleep(pause_s)
+            if not self.left or self.over.wait(pause_s):
+                return
 
 
 def announce(node: str, remaining_s: int) -> None:
