@@ -14,7 +14,7 @@ from serve_app.kubernetes.exports import export_file, export_groups
 from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group, kept
 from serve_app.kubernetes.manifests import Manifests
 from serve_app.kubernetes.settings import Tree, arguments, settings_of
-from serve_app.kubernetes.values import Values
+from serve_app.kubernetes.values import RedisValues, Values
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
@@ -108,6 +108,7 @@ def _kustomization(values: Values, settings: ServiceSettings, manifests: Manifes
             *_groups(values, settings, manifests),
             *_identity(values),
             *_gateway(values),
+            *_redis_elsewhere(values),
             *_weights(values),
         ],
     }
@@ -146,6 +147,24 @@ def _redis(values: Values) -> Iterator[Tree]:
         yield {"name": "redis", "newName": name, **version}
 
 
+def _redis_elsewhere(values: Values) -> Iterator[Tree]:
+    """Yield the patches that use a Redis of one's own, and bring none."""
+    redis = values.redis
+    if not isinstance(redis, RedisValues):
+        return
+    for version, kind in (("apps/v1", "StatefulSet"), ("v1", "Service")):
+        yield _without(version, kind, "rs-embed-redis")
+    yield _without("networking.k8s.io/v1", "NetworkPolicy", "redis")
+    path = "/spec/rayClusterConfig/gcsFaultToleranceOptions/redisAddress"
+    yield _patch(_SERVICE, [{"op": "replace", "path": path, "value": redis.address}])
+    way = {
+        "to": [{"ipBlock": {"cidr": str(redis.cidr)}}],
+        "ports": [{"protocol": "TCP", "port": redis.port}],
+    }
+    operations = [{"op": "replace", "path": "/spec/egress/0", "value": way}]
+    yield _patch({"kind": "NetworkPolicy", "name": "to-redis"}, operations)
+
+
 def _name_and_tag(image: str) -> tuple[str, Tree]:
     name, _, tag = image.rpartition(":")
     return name, {"newTag": tag}
@@ -158,7 +177,8 @@ def _groups(values: Values, settings: ServiceSettings, manifests: Manifests) -> 
     of_fetch = fetch_group(settings, fetch, () if values.gpu is None else on_cpus)
     yield _patch(_SERVICE, of_fetch)
     if kept(of_fetch) < 2:
-        yield _without_budget("fetch")
+        # A budget that keeps the only pod of a group would let no node be drained.
+        yield _without("policy/v1", "PodDisruptionBudget", "fetch")
     if values.gpu is not None:
         yield _patch(_SERVICE, gpu_group(values.gpu, settings, encoders))
         return
@@ -167,11 +187,10 @@ def _groups(values: Values, settings: ServiceSettings, manifests: Manifests) -> 
     yield _patch(_SERVICE, cpu_group(on_cpus, _resources(patches)))
 
 
-def _without_budget(name: str) -> Tree:
-    """A patch: a budget that keeps the only pod of a group would let no node be drained."""
-    target = {"kind": "PodDisruptionBudget", "name": name}
-    gone = {"$patch": "delete", "apiVersion": "policy/v1", "kind": target["kind"], "metadata": {"name": name}}
-    return {"target": target, "patch": _yaml(gone)}
+def _without(version: str, kind: str, name: str) -> Tree:
+    """A patch that leaves an object out."""
+    gone = {"$patch": "delete", "apiVersion": version, "kind": kind, "metadata": {"name": name}}
+    return {"target": {"kind": kind, "name": name}, "patch": _yaml(gone)}
 
 
 def _resources(patches: Sequence[Tree]) -> Tree:

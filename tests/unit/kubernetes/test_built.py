@@ -136,6 +136,19 @@ def test_the_image_of_redis_may_be_one_s_own(image: str, built) -> None:
     assert [container["image"] for container in redis["spec"]["template"]["spec"]["containers"]] == [image]
 
 
+def test_redis_may_be_one_s_own(built) -> None:
+    objects = built({**SMALLEST, "redis": {"address": "redis.internal.example:6380", "cidr": "10.1.2.0/29"}})
+    options = objects["RayService", "rs-embed"]["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]
+    assert options["redisAddress"] == "redis.internal.example:6380"
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "rs-embed-redis"
+    assert not [name for _, name in objects if name in ("rs-embed-redis", "redis")]
+    policy = objects["NetworkPolicy", "to-redis"]["spec"]
+    assert policy["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "10.1.2.0/29"}}], "ports": [{"protocol": "TCP", "port": 6380}]}
+    ]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["head", "redis-cleanup"]
+
+
 def test_a_digest_wins_over_the_tag(built) -> None:
     digest = "sha256:" + "a1" * 32
     groups = _groups(built({**SMALLEST, "image": {"name": "images.example/x", "tag": "1", "digest": digest}}))
