@@ -54,6 +54,15 @@ class Manifests:
         (limit,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == name)
         return megabytes(limit)
 
+    def memory(self, place: int) -> str:
+        """The memory of one pod of a worker group of k8s/base, as Kubernetes writes it.
+
+        Raises:
+            Unsupported: this is not that folder.
+        """
+        (container,) = self._group(place)["template"]["spec"]["containers"]
+        return str(container["resources"]["limits"]["memory"])
+
     def without_gpus(self) -> Iterator[Tree]:
         """Yield the patches that make the group of GPUs one of CPUs, with their text in them.
 

@@ -12,8 +12,9 @@ from rs_embed_core.registry import get_card
 from serve_app.kubernetes.checks import check
 from serve_app.kubernetes.exports import export_file, export_groups
 from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group, kept
-from serve_app.kubernetes.manifests import Manifests
+from serve_app.kubernetes.manifests import Manifests, megabytes
 from serve_app.kubernetes.settings import Tree, arguments, settings_of
+from serve_app.kubernetes.together import check_together
 from serve_app.kubernetes.values import RedisValues, Values
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
@@ -24,6 +25,7 @@ _EXPORTS = "rs-embed-export"  # the ConfigMap that carries it, and the RayJob th
 _CONFIG = "rs-embed-serve-config"  # the ConfigMap that carries it into spec.serveConfigV2
 _IMAGE = "rs-embed-serve"
 _SERVICE = {"kind": "RayService", "name": "rs-embed"}
+_CONTAINER = "template/spec/containers/0/resources"  # of a group: Kubernetes', where its own are Ray's
 _LONGEST_BATCH_S = 120  # that an encoder may finish when it is told to go
 _AFTER_TIMEOUT_S = 60  # Serve's own limit must not cut what limits.timeout_s ends properly
 
@@ -176,15 +178,19 @@ def _groups(values: Values, settings: ServiceSettings, manifests: Manifests) -> 
     on_cpus = [model for model in _computed(settings) if not model.num_gpus]
     of_fetch = fetch_group(settings, fetch, () if values.gpu is None else on_cpus)
     yield _patch(_SERVICE, of_fetch)
+    shared = {place: manifests.volume_mb(place, "shared-memory") for place in (FETCH, ENCODERS)}
     if kept(of_fetch) < 2:
         # A budget that keeps the only pod of a group would let no node be drained.
         yield _without("policy/v1", "PodDisruptionBudget", "fetch")
     if values.gpu is not None:
+        check_together(on_cpus, fetch, megabytes(manifests.memory(FETCH)) - shared[FETCH])
         yield _patch(_SERVICE, gpu_group(values.gpu, settings, encoders))
         return
     patches = list(manifests.without_gpus())
     yield from patches
-    yield _patch(_SERVICE, cpu_group(on_cpus, _resources(patches)))
+    pod, memory = _of_encoders(patches, "resources"), _of_encoders(patches, _CONTAINER)["limits"]["memory"]
+    check_together(on_cpus, pod, megabytes(memory) - shared[ENCODERS])
+    yield _patch(_SERVICE, cpu_group(on_cpus, pod))
 
 
 def _without(version: str, kind: str, name: str) -> Tree:
@@ -193,11 +199,11 @@ def _without(version: str, kind: str, name: str) -> Tree:
     return {"target": {"kind": kind, "name": name}, "patch": _yaml(gone)}
 
 
-def _resources(patches: Sequence[Tree]) -> Tree:
-    """Ray's resources of one pod of the group that patches make of the GPUs'."""
+def _of_encoders(patches: Sequence[Tree], path: str) -> Tree:
+    """What patches say at a path of the group that they make of the GPUs'."""
     operations = [entry for patch in patches for entry in yaml.safe_load(patch["patch"]) if isinstance(entry, dict)]
-    (resources,) = (entry["value"] for entry in operations if entry["path"].endswith(f"/{ENCODERS}/resources"))
-    return dict(resources)
+    (found,) = (entry["value"] for entry in operations if entry["path"].endswith(f"/{ENCODERS}/{path}"))
+    return dict(found)
 
 
 def _identity(values: Values) -> Iterator[Tree]:

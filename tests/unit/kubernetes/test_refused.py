@@ -159,6 +159,45 @@ def test_exports_need_gpus(render: Render) -> None:
     assert "exports compute on GPUs" in refused(render, {**SMALLEST, "export": {"models": ["mosaiks"]}})
 
 
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (
+            [{"model": "satvision", "cpus": 4, "replicas": {"min": 1, "max": 4}}],
+            "4 x satvision (11.0 GB at least) may share a pod, and its memory without /dev/shm is 25.8 GB",
+        ),
+        (
+            [
+                {"model": "satvision", "cpus": 4, "replicas": {"min": 1, "max": 2}},
+                {"model": "prithvi", "variant": "600_tl", "replicas": {"min": 0, "max": 9}},
+            ],
+            "and 2 x prithvi",
+        ),
+    ],
+)
+def test_models_on_cpus_that_would_share_too_little_memory(models: object, said: str, render: Render) -> None:
+    assert said in refused(render, {**SMALLEST, "models": models})
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [
+        {"cpus": 8, "replicas": {"min": 1, "max": 4}},  # two on a pod
+        {"cpus": 4, "replicas": {"min": 2, "max": 4}},  # each on a pod of its own
+        {"cpus": 4, "replicas": 2},
+    ],
+)
+def test_models_on_cpus_that_have_their_memory(replicas: dict[str, object], render: Render) -> None:
+    render({**SMALLEST, "models": [{"model": "satvision", **replicas}]})
+
+
+def test_a_model_beside_the_fetch_actors_has_memory_too(render: Render) -> None:
+    large = {"model": "satvision", "gpus": 0, "cpus": 2}
+    said = refused(render, {**GPUS, "weights": "image", "models": [{**large, "replicas": {"min": 0, "max": 2}}]})
+    assert "2 x satvision" in said
+    assert "10.7 GB" in said
+
+
 def test_half_of_the_quota_is_enough_behind_a_gateway(render: Render) -> None:
     render({**GPUS, "provider": {"name": "gee", "project": "p", "at_once": 20}, "fetch": {"actors": 4}})
 
