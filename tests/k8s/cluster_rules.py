@@ -13,6 +13,7 @@ _GCS = {"path": "/api/gcs_healthz", "port": "dashboard"}
 _RAYLET = {"path": "/api/local_raylet_healthz", "port": 52365}
 _READY = ["python", "/etc/rs-embed/scripts/ready.py"]
 _GPU = "nvidia.com/gpu"
+_SPOT = {"cloud.google.com/gke-spot", "karpenter.sh/capacity-type", "kubernetes.azure.com/scalesetpriority"}
 _STAY = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
@@ -46,7 +47,7 @@ def gpu_groups(docs: list[Doc]) -> Iterator[str]:
 
 
 def probes(docs: list[Doc]) -> Iterator[str]:
-    """Our own: the operator's ask with wget, which the image has not, and know no HAProxy."""
+    """Our own: the operator's start a shell and wget each time, and call a worker unready after one miss."""
     for cluster in clusters(docs):
         for name, group in cluster.groups:
             ray = group["template"]["spec"]["containers"][0]
@@ -77,12 +78,26 @@ def lasting_head(docs: list[Doc]) -> Iterator[str]:
 
 
 def undisturbed(docs: list[Doc]) -> Iterator[str]:
-    """Node autoscalers do not move the service's pods for tidiness: they wait less than a stream may last."""
+    """Node autoscalers move no pod of the service for tidiness: they wait less than a stream may last.
+
+    Nor what an export cannot lose, its head and its driver; these stand on no node that the cloud takes back.
+    """
     for cluster in clusters(docs):
         for name, group in cluster.groups:
+            serves, leads = cluster.owner["kind"] == "RayService", name == "headgroup"
             annotations = group["template"]["metadata"].get("annotations", {})
-            if cluster.owner["kind"] == "RayService" and not annotations.items() >= _STAY.items():
+            drives = not serves and name == "fetch"
+            if (serves or leads or drives) and not annotations.items() >= _STAY.items():
                 yield f"{called(cluster.owner)} {name}: needs the annotations {sorted(_STAY)}"
+            if (leads or drives) and _SPOT - set(_shunned(group["template"]["spec"])):
+                yield f"{called(cluster.owner)} {name}: may stand on a node that the cloud takes back"
+
+
+def _shunned(pod: Doc) -> Iterator[str]:
+    """Labels of nodes that a pod keeps off where they have a certain value."""
+    rules = pod.get("affinity", {}).get("nodeAffinity", {})
+    for term in rules.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", []):
+        yield from (one["key"] for one in term["matchExpressions"] if one["operator"] == "NotIn")
 
 
 RULES: tuple[Rule, ...] = (ray_tokens, scaling, gpu_groups, probes, lasting_head, undisturbed)

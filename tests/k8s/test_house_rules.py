@@ -236,6 +236,11 @@ PLANTS: dict[str, list[Plant]] = {
     "undisturbed": [
         lambda docs: _cluster(docs)["headGroupSpec"]["template"]["metadata"].pop("annotations"),
         lambda docs: _group(docs)["template"]["metadata"]["annotations"].popitem(),
+        lambda docs: _cluster(docs)["headGroupSpec"]["template"]["spec"].pop("affinity"),
+        lambda docs: _job_cluster(docs)["headGroupSpec"]["template"]["metadata"].pop("annotations"),
+        lambda docs: _job_cluster(docs)["headGroupSpec"]["template"]["spec"].pop("affinity"),
+        lambda docs: _job_cluster(docs)["workerGroupSpecs"][0]["template"]["metadata"].pop("annotations"),
+        lambda docs: _job_cluster(docs)["workerGroupSpecs"][0]["template"]["spec"].pop("affinity"),
     ],
 }
 
