@@ -64,7 +64,9 @@ def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict
     files = {_SERVE: config, "kustomization.yaml": _kustomization(values, settings, manifests, out)}
     if values.export is not None and values.gpu is not None:
         files[_EXPORT] = export_file(values.export, values, application["args"])
-        _add_exports(files["kustomization.yaml"], export_groups(files[_EXPORT], values.gpu))
+        _add_exports(
+            files["kustomization.yaml"], export_groups(files[_EXPORT], values.gpu, manifests.resources(ENCODERS))
+        )
     return {name: note + _yaml(content) for name, content in files.items()}
 
 

@@ -187,6 +187,26 @@ def test_an_export_has_imagery_weights_and_what_the_service_leaves_of_the_quota(
         assert pod["template"]["spec"]["containers"][0]["image"] == "images.example/rs-embed-serve:0.1.0"
 
 
+@pytest.mark.parametrize(
+    ("workers", "cpus", "pods"),
+    [
+        ({"encoders": 3, "num_gpus": 0.5}, 2, 2),
+        ({"encoders": 3, "num_gpus": 0.6}, 2, 3),  # no two on one GPU
+        ({"encoders": 5, "num_gpus": 0.2}, 1, 1),
+        ({"encoders": 4, "num_gpus": 0.2, "num_cpus": 3}, 3, 2),  # CPUs are what there are two of
+        ({"encoders": 2}, 4, 2),
+    ],
+)
+def test_encoders_of_an_export_fit_their_pods(
+    workers: dict[str, float], cpus: int, pods: int, built, manifests: Path
+) -> None:
+    spec = built({**GPUS, "export": {**EXPORT, "workers": workers}})["RayJob", "rs-embed-export"]["spec"]
+    assert written(manifests, "export.yaml")["workers"]["num_cpus"] == cpus
+    gpu = spec["rayClusterSpec"]["workerGroupSpecs"][1]
+    assert gpu["maxReplicas"] == pods
+    assert pods * float(gpu["resources"]["CPU"]) >= workers["encoders"] * cpus
+
+
 @pytest.mark.parametrize("provider", ["stac", "synthetic"])
 def test_an_export_may_be_somebody_where_the_imagery_asks_for_nobody(provider: str, built) -> None:
     """It reads ROIs from a bucket and writes there."""

@@ -147,6 +147,10 @@ def test_resources_are_added_to_those_of_the_base(render: Render) -> None:
         ({"model": ["dofa"]}, "export.model: there is no such key; did you mean models?"),
         ({"settings": {"providers": {"gee": {"at_once": 20}}}}, "20 requests at once and the service's 32 are more"),
         ({"models": ["mosaiks", "mosaiks"]}, "named twice"),
+        ({"workers": {"num_gpus": 2}}, "num_gpus is 2, and exports compute on pods with one GPU"),
+        ({"workers": {"num_gpus": 0}}, "num_gpus is 0, and exports compute on pods with one GPU"),
+        ({"workers": {"num_gpus": "half"}}, "export.workers.num_gpus"),
+        ({"workers": {"num_cpus": 8}}, "num_cpus is 8, and a GPU pod has 6"),
         ({"models": ["dofa"]}, "the export's dofa-base is not among the models"),
     ],
 )
