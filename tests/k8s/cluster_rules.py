@@ -66,6 +66,16 @@ def _says_ready(cluster: Cluster, group: str, probe: Doc) -> bool:
     return probe.get("httpGet") == _RAYLET
 
 
+def session(docs: list[Doc]) -> Iterator[str]:
+    """Head and autoscaler share a volume of ours at /tmp/ray: the operator would add its own, without a limit."""
+    for cluster in clusters(docs):
+        ray = cluster.head["template"]["spec"]["containers"][0]
+        for who, container in (("head", ray), ("autoscaler", cluster.spec.get("autoscalerOptions", {}))):
+            mounted = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+            if mounted.get("/tmp/ray") != "ray-logs":  # noqa: S108 - a mount path
+                yield f"{called(cluster.owner)} {who}: mounts {mounted.get('/tmp/ray')} at /tmp/ray"  # noqa: S108 - as above
+
+
 def lasting_head(docs: list[Doc]) -> Iterator[str]:
     """Where there is Redis, the service's head keeps its state there."""
     redis = {doc["metadata"]["name"] for doc in of_kind(docs, "StatefulSet")} & {"rs-embed-redis"}
@@ -100,4 +110,4 @@ def _shunned(pod: Doc) -> Iterator[str]:
         yield from (one["key"] for one in term["matchExpressions"] if one["operator"] == "NotIn")
 
 
-RULES: tuple[Rule, ...] = (ray_tokens, scaling, gpu_groups, probes, lasting_head, undisturbed)
+RULES: tuple[Rule, ...] = (ray_tokens, scaling, gpu_groups, probes, session, lasting_head, undisturbed)

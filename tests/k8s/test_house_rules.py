@@ -228,6 +228,12 @@ PLANTS: dict[str, list[Plant]] = {
             "readinessProbe"
         ),
     ],
+    "session": [
+        lambda docs: _without(_cluster(docs)["autoscalerOptions"]["volumeMounts"], name="ray-logs"),
+        lambda docs: _without(
+            _job_cluster(docs)["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"], name="ray-logs"
+        ),
+    ],
     "lasting_head": [
         lambda docs: _cluster(docs).pop("gcsFaultToleranceOptions"),
         lambda docs: _cluster(docs)["gcsFaultToleranceOptions"].update(redisAddress="redis:6379"),
