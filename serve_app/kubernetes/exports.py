@@ -93,7 +93,7 @@ def _on_a_gpu(workers: Workers, cpus: float) -> int:
     """How many encoders a pod with one GPU holds.
 
     Raises:
-        InvalidRequest: none.
+        InvalidRequest: it holds none.
     """
     if not 0 < workers.num_gpus <= 1:
         msg = f"export.workers.num_gpus is {workers.num_gpus:g}, and exports compute on pods with one GPU each."
