@@ -110,8 +110,10 @@ COPY --from=packages-cpu /opt/venv /opt/venv
 COPY --from=service /opt/venv /opt/venv
 
 FROM runtime AS cuda
+# GKE's device plugin mounts the driver there and tells the linker nothing; on other clouds there is no such folder.
 ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64
 COPY --from=weights /weights /weights
 COPY --from=packages-cuda /opt/venv /opt/venv
 COPY --from=service /opt/venv /opt/venv

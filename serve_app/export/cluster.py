@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rs_embed_core.errors import Unavailable
@@ -66,6 +66,51 @@ def shortages(job: ExportJob, settings: ServiceSettings, there: Mapping[str, flo
         for name, number in wanted.items()
         if number > there.get(name, 0.0)
     ]
+
+
+class Patience:
+    """For how long no node could have held some actor of the job, were it empty.
+
+    Ray waits for a node without end; where there is none to be had, the export fails after ``workers.wait_s``.
+    """
+
+    def __init__(self, job: ExportJob, settings: ServiceSettings) -> None:
+        self._pools = _pools(job, settings)
+        self._most_s = job.workers.wait_s
+        self._since: float | None = None
+
+    def renew(self) -> None:
+        """Rows have come, so all actors have their nodes."""
+        self._since = None
+
+    def look(self, nodes: Iterable[Mapping[str, float]], now: float) -> None:
+        """Note who has no node.
+
+        Args:
+            nodes: the resources of each that is alive.
+            now: seconds on any clock.
+
+        Raises:
+            Unavailable: it has been so for too long.
+        """
+        there = list(nodes)
+        lacking = [f"{name} ({_text(each)})" for name, _, each in self._pools if not _has_place(each, there)]
+        if not lacking:
+            self._since = None
+            return
+        self._since = now if self._since is None else self._since
+        if now - self._since >= self._most_s:
+            msg = f"for {now - self._since:.0f} s there has been no node for one {' and one '.join(lacking)}."
+            hint = "Are there such nodes, and quota for them? workers.wait_s says how long they are waited for."
+            raise Unavailable(msg, hint=hint)
+
+
+def _has_place(each: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> bool:
+    return any(all(node.get(name, 0.0) >= number for name, number in each.items()) for node in nodes)
+
+
+def _text(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{number:g} {name}" for name, number in resources.items() if number)
 
 
 def _pools(job: ExportJob, settings: ServiceSettings) -> list[tuple[str, int, dict[str, float]]]:

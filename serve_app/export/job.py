@@ -37,6 +37,9 @@ class Workers(_Section):
     cpu_threads: int | None = Field(
         None, ge=1, description="Threads of a forward on the CPU; empty: num_cpus, at least 1."
     )
+    wait_s: float = Field(
+        3600, gt=0, description="Longest time without a node that could hold one of them; then the export fails."
+    )
     tflops: float = Field(10, gt=0, description="What the device sustains, for the estimate of --dry-run.")
 
     def placed(self) -> Workers:

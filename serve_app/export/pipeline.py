@@ -39,6 +39,11 @@ def outcomes_of(export: Export) -> Generator[Outcomes]:
             yield value
 
 
+def nodes() -> list[Mapping[str, float]]:
+    """The resources of each node that is alive, whoever has them."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's
+
+
 def _computing(export: Export) -> Dataset:
     """Read on the CPUs, encode on the GPUs: Ray Data keeps both busy and bounds what waits between them."""
     job, settings, fetching = export.job, export.settings, export.settings.fetch

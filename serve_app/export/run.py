@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from rs_embed_core.errors import IncompleteStream, ProviderAuth
+from serve_app.export.cluster import Patience
 from serve_app.export.ledger import FAILURES, Marker
-from serve_app.export.pipeline import outcomes_of
+from serve_app.export.pipeline import nodes, outcomes_of
 from serve_app.export.planned import Export
 from serve_app.export.stages import Outcomes
 from serve_app.export.ticking import ticking
@@ -75,17 +76,20 @@ def run(export: Export) -> Iterator[Progress]:
     Raises:
         CheckpointError: weights are missing.
         ProviderAuth: the account is not let in, and nothing has worked yet.
-        Unavailable: the service is not there.
+        Unavailable: the service is not there, or for too long no node that could hold a worker.
         InvalidRequest: the service is set up in another way than it was.
         IncompleteStream: rows have not arrived.
     """
     for label, ledger in export.ledgers.items():
         ledger.begin(export.store, export.made[label])
-    clock, rows = _Clock(export.rows), _Rows(export)
+    clock, rows, patience = _Clock(export.rows), _Rows(export), Patience(export.job, export.settings)
     try:
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write") as threads:
             for outcomes in ticking(outcomes_of(export), _EVERY_S):
-                if outcomes is not None:
+                if outcomes is None:
+                    patience.look(nodes(), time.monotonic())
+                else:
+                    patience.renew()
                     rows.take(outcomes, threads)
                 if clock.due(rows.done):
                     yield clock.progress(rows.done, rows.writing)

@@ -9,23 +9,27 @@ from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.inputs import Variant
 from rs_embed_core.registry import get_card
 from serve_app.kubernetes.devices import check_count, check_memory
-from serve_app.kubernetes.settings import WEIGHTS, loads
+from serve_app.kubernetes.groups import FETCH
+from serve_app.kubernetes.manifests import Manifests
+from serve_app.kubernetes.settings import WEIGHTS, loads, settings_of
 from serve_app.kubernetes.values import Values
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
-_CACHE, _CACHE_MB = Path("/cache"), 28_900  # nine tenths of the 30 GiB that k8s/base gives fetch pods there
+_CACHE, _CACHE_SHARE = Path("/cache"), 0.9  # of the volume there that chips may take: it is a limit, and pods go at it
 
 
-def check(values: Values, settings: ServiceSettings, base: ServiceSettings) -> None:
+def check(values: Values, settings: ServiceSettings, manifests: Manifests) -> None:
     """Refuse what could be deployed and would not work.
 
     Args:
-        base: the settings of k8s/base, which suit its pods.
+        manifests: what stands in k8s/base: the settings there suit the pods there.
 
     Raises:
         InvalidRequest: it says what, and what would work.
+        Unsupported: there are no manifests.
     """
+    (application,) = manifests.serve["applications"]
     _check_names(settings)
     _check_products(settings)
     _check_quota(values, settings)
@@ -34,8 +38,8 @@ def check(values: Values, settings: ServiceSettings, base: ServiceSettings) -> N
         check_count(loads(values), values.gpu)
     if values.weights != "image":
         _check_weights(values, settings)
-    _check_fixed(settings, base)
-    _check_cache(settings)
+    _check_fixed(settings, settings_of(application["args"]))
+    _check_cache(settings, _CACHE_SHARE * manifests.volume_mb(FETCH, "cache"))
     if settings.observe.traces.endpoint is not None and not values.monitoring:
         msg = "observe.traces.endpoint is set, and pods have no way to a collector."
         raise InvalidRequest(msg, hint="Say monitoring: true: it lets them reach the namespace monitoring, port 4318.")
@@ -147,13 +151,15 @@ def _check_fixed(settings: ServiceSettings, base: ServiceSettings) -> None:
             raise InvalidRequest(msg, hint="Leave them out: those of k8s/base stay, and further ones are added.")
 
 
-def _check_cache(settings: ServiceSettings) -> None:
+def _check_cache(settings: ServiceSettings, most_mb: float) -> None:
     cache = settings.fetch.cache
     if cache.disk_path is None:
         return
     if not cache.disk_path.is_relative_to(_CACHE):
         msg = f"fetch.cache.disk_path is {cache.disk_path}, and fetch pods can write below {_CACHE} alone."
         raise InvalidRequest(msg, hint="Say fetch.cache.disk_path: /cache/chips.")
-    if cache.disk_mb > _CACHE_MB:
-        msg = f"fetch.cache.disk_mb is {cache.disk_mb:g}, and the volume of fetch pods holds {_CACHE_MB}."
-        raise InvalidRequest(msg, hint="Lower it, or give k8s/base a larger volume cache.")
+    if cache.disk_mb > most_mb:
+        msg = f"fetch.cache.disk_mb is {cache.disk_mb:g}, and the volume of fetch pods holds {most_mb:.0f}."
+        raise InvalidRequest(
+            msg, hint="Lower it, or give k8s/base a larger volume cache, and fetch pods that much disk."
+        )

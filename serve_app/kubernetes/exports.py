@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.plan import recipe
-from serve_app.export.job import ExportJob
+from serve_app.export.job import ExportJob, Workers
 from serve_app.kubernetes.devices import Gpu
 from serve_app.kubernetes.groups import ENCODERS, FETCH
-from serve_app.kubernetes.settings import GPU_CPUS, Tree, merged, settings_of
+from serve_app.kubernetes.settings import Tree, cpus_beside, merged, settings_of
 from serve_app.kubernetes.values import Values, mistakes
 from serve_app.router import default_ask
 from serve_app.settings import ServiceSettings
@@ -42,7 +42,7 @@ def export_file(said: Mapping[str, Any], values: Values, service: Tree) -> Tree:
         providers = {"gee": {"workload_tag": _LABEL, "at_once": left}}
         fetch["concurrency"] = max(1, left // _ACTORS)
     derived: Tree = {
-        "workers": {"encoders": 1, "num_gpus": 1, "num_cpus": GPU_CPUS, "device": "cuda"},
+        "workers": {"encoders": 1, "num_gpus": 1, "num_cpus": cpus_beside(_part_of_a_gpu(said)), "device": "cuda"},
         "settings": {
             "fetch": fetch,
             "providers": merged(service["providers"], providers),
@@ -57,13 +57,20 @@ def export_file(said: Mapping[str, Any], values: Values, service: Tree) -> Tree:
     return tree
 
 
-def export_groups(tree: Tree, gpu: Gpu) -> list[Tree]:
-    """Operations that make the RayJob's groups as large as its workers want, on GPUs of the right kind."""
+def export_groups(tree: Tree, gpu: Gpu, pod: Tree) -> list[Tree]:
+    """Operations that make the RayJob's groups as large as its workers want, on GPUs of the right kind.
+
+    Args:
+        pod: Ray's resources of one pod with a GPU.
+
+    Raises:
+        InvalidRequest: an encoder that no such pod can hold.
+    """
     job = _job(tree)
     fetch = settings_of(job.settings).fetch
     sizes = {
         FETCH: math.ceil(fetch.actors / _ON_A_POD),
-        ENCODERS: math.ceil(job.workers.encoders * job.workers.num_gpus),
+        ENCODERS: math.ceil(job.workers.encoders / _on_a_gpu(job.workers, float(pod["CPU"]))),
     }
     operations: list[Tree] = [
         {"op": "replace", "path": f"{_GROUPS}/{place}/maxReplicas", "value": max(1, most)}
@@ -73,6 +80,29 @@ def export_groups(tree: Tree, gpu: Gpu) -> list[Tree]:
         path = f"{_GROUPS}/{ENCODERS}/template/spec/nodeSelector"
         operations.append({"op": "add", "path": path, "value": gpu.labels})
     return operations
+
+
+def _part_of_a_gpu(said: Mapping[str, Any]) -> float:  # Any: as in ``export_file``
+    """What is said of it, before it is checked."""
+    workers = said.get("workers")
+    part = workers.get("num_gpus", 1) if isinstance(workers, Mapping) else 1
+    return part if isinstance(part, int | float) else 1
+
+
+def _on_a_gpu(workers: Workers, cpus: float) -> int:
+    """How many encoders a pod with one GPU holds.
+
+    Raises:
+        InvalidRequest: it holds none.
+    """
+    if not 0 < workers.num_gpus <= 1:
+        msg = f"export.workers.num_gpus is {workers.num_gpus:g}, and exports compute on pods with one GPU each."
+        raise InvalidRequest(msg, hint="Say a part of a GPU, at most 1, and how many encoders there are.")
+    if workers.num_cpus > cpus:
+        msg = f"export.workers.num_cpus is {workers.num_cpus:g}, and a GPU pod has {cpus:g}."
+        raise InvalidRequest(msg, hint="Leave it out.")
+    by_cpus = cpus / workers.num_cpus if workers.num_cpus else math.inf
+    return int(min(1 / workers.num_gpus, by_cpus) + 1e-9)
 
 
 def _job(tree: Tree) -> ExportJob:

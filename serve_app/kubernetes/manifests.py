@@ -12,6 +12,13 @@ import yaml
 from rs_embed_core.errors import Unsupported
 from serve_app.kubernetes.settings import Tree
 
+_UNITS_MB = {"Ki": 2**10 / 1e6, "Mi": 2**20 / 1e6, "Gi": 2**30 / 1e6, "Ti": 2**40 / 1e6}
+
+
+def megabytes(quantity: str) -> float:
+    """An amount of bytes as Kubernetes writes it (``10Gi``), in 10^6 bytes."""
+    return float(quantity[:-2]) * _UNITS_MB[quantity[-2:]]
+
 
 @dataclass(frozen=True)
 class Manifests:
@@ -34,9 +41,27 @@ class Manifests:
         Raises:
             Unsupported: this is not that folder.
         """
-        groups = self._read("base/rayservice.yaml")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-        resources: Tree = groups[place]["resources"]
+        resources: Tree = self._group(place)["resources"]
         return resources
+
+    def volume_mb(self, place: int, name: str) -> float:
+        """What a volume of one pod of a worker group of k8s/base may hold.
+
+        Raises:
+            Unsupported: this is not that folder.
+        """
+        volumes = self._group(place)["template"]["spec"]["volumes"]
+        (limit,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == name)
+        return megabytes(limit)
+
+    def memory(self, place: int) -> str:
+        """The memory of one pod of a worker group of k8s/base, as Kubernetes writes it.
+
+        Raises:
+            Unsupported: this is not that folder.
+        """
+        (container,) = self._group(place)["template"]["spec"]["containers"]
+        return str(container["resources"]["limits"]["memory"])
 
     def without_gpus(self) -> Iterator[Tree]:
         """Yield the patches that make the group of GPUs one of CPUs, with their text in them.
@@ -63,6 +88,10 @@ class Manifests:
     def seen_from(self, out: Path, part: str) -> str:
         """The relative path of a part, which is what kustomize takes."""
         return Path(os.path.relpath(self.root / part, out)).as_posix()
+
+    def _group(self, place: int) -> Tree:
+        groups: list[Tree] = self._read("base/rayservice.yaml")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        return groups[place]
 
     def _read(self, name: str) -> Tree:
         content: Tree = yaml.safe_load(self._text(name))

@@ -12,9 +12,10 @@ from rs_embed_core.registry import get_card
 from serve_app.kubernetes.checks import check
 from serve_app.kubernetes.exports import export_file, export_groups
 from serve_app.kubernetes.groups import ENCODERS, FETCH, cpu_group, fetch_group, gpu_group, kept
-from serve_app.kubernetes.manifests import Manifests
+from serve_app.kubernetes.manifests import Manifests, megabytes
 from serve_app.kubernetes.settings import Tree, arguments, settings_of
-from serve_app.kubernetes.values import Values
+from serve_app.kubernetes.together import check_together
+from serve_app.kubernetes.values import RedisValues, Values
 from serve_app.router import default_ask
 from serve_app.settings import ModelSettings, ServiceSettings
 
@@ -24,6 +25,7 @@ _EXPORTS = "rs-embed-export"  # the ConfigMap that carries it, and the RayJob th
 _CONFIG = "rs-embed-serve-config"  # the ConfigMap that carries it into spec.serveConfigV2
 _IMAGE = "rs-embed-serve"
 _SERVICE = {"kind": "RayService", "name": "rs-embed"}
+_CONTAINER = "template/spec/containers/0/resources"  # of a group: Kubernetes', where its own are Ray's
 _LONGEST_BATCH_S = 120  # that an encoder may finish when it is told to go
 _AFTER_TIMEOUT_S = 60  # Serve's own limit must not cut what limits.timeout_s ends properly
 
@@ -52,10 +54,9 @@ def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict
     """
     config = manifests.serve
     (application,) = config["applications"]
-    base = settings_of(application["args"])
     application["args"] = arguments(values, application["args"])
     settings = settings_of(application["args"])
-    check(values, settings, base)
+    check(values, settings, manifests)
     application["deployments"] = [*_routers(application), *_encoders(settings)]
     config["http_options"]["request_timeout_s"] = settings.limits.timeout_s + _AFTER_TIMEOUT_S
     config["logging_config"] = {"encoding": "JSON"}
@@ -63,7 +64,9 @@ def render(values: Values, manifests: Manifests, out: Path, source: str) -> dict
     files = {_SERVE: config, "kustomization.yaml": _kustomization(values, settings, manifests, out)}
     if values.export is not None and values.gpu is not None:
         files[_EXPORT] = export_file(values.export, values, application["args"])
-        _add_exports(files["kustomization.yaml"], export_groups(files[_EXPORT], values.gpu))
+        _add_exports(
+            files["kustomization.yaml"], export_groups(files[_EXPORT], values.gpu, manifests.resources(ENCODERS))
+        )
     return {name: note + _yaml(content) for name, content in files.items()}
 
 
@@ -109,6 +112,7 @@ def _kustomization(values: Values, settings: ServiceSettings, manifests: Manifes
             *_groups(values, settings, manifests),
             *_identity(values),
             *_gateway(values),
+            *_redis_elsewhere(values),
             *_weights(values),
         ],
     }
@@ -147,6 +151,24 @@ def _redis(values: Values) -> Iterator[Tree]:
         yield {"name": "redis", "newName": name, **version}
 
 
+def _redis_elsewhere(values: Values) -> Iterator[Tree]:
+    """Yield the patches that use a Redis of one's own, and bring none."""
+    redis = values.redis
+    if not isinstance(redis, RedisValues):
+        return
+    for version, kind in (("apps/v1", "StatefulSet"), ("v1", "Service")):
+        yield _without(version, kind, "rs-embed-redis")
+    yield _without("networking.k8s.io/v1", "NetworkPolicy", "redis")
+    path = "/spec/rayClusterConfig/gcsFaultToleranceOptions/redisAddress"
+    yield _patch(_SERVICE, [{"op": "replace", "path": path, "value": redis.address}])
+    way = {
+        "to": [{"ipBlock": {"cidr": str(redis.cidr)}}],
+        "ports": [{"protocol": "TCP", "port": redis.port}],
+    }
+    operations = [{"op": "replace", "path": "/spec/egress/0", "value": way}]
+    yield _patch({"kind": "NetworkPolicy", "name": "to-redis"}, operations)
+
+
 def _name_and_tag(image: str) -> tuple[str, Tree]:
     name, _, tag = image.rpartition(":")
     return name, {"newTag": tag}
@@ -158,34 +180,38 @@ def _groups(values: Values, settings: ServiceSettings, manifests: Manifests) -> 
     on_cpus = [model for model in _computed(settings) if not model.num_gpus]
     of_fetch = fetch_group(settings, fetch, () if values.gpu is None else on_cpus)
     yield _patch(_SERVICE, of_fetch)
+    shared = {place: manifests.volume_mb(place, "shared-memory") for place in (FETCH, ENCODERS)}
     if kept(of_fetch) < 2:
-        yield _without_budget("fetch")
+        # A budget that keeps the only pod of a group would let no node be drained.
+        yield _without("policy/v1", "PodDisruptionBudget", "fetch")
     if values.gpu is not None:
+        check_together(on_cpus, fetch, megabytes(manifests.memory(FETCH)) - shared[FETCH])
         yield _patch(_SERVICE, gpu_group(values.gpu, settings, encoders))
         return
     patches = list(manifests.without_gpus())
     yield from patches
-    yield _patch(_SERVICE, cpu_group(on_cpus, _resources(patches)))
+    pod, memory = _of_encoders(patches, "resources"), _of_encoders(patches, _CONTAINER)["limits"]["memory"]
+    check_together(on_cpus, pod, megabytes(memory) - shared[ENCODERS])
+    yield _patch(_SERVICE, cpu_group(on_cpus, pod))
 
 
-def _without_budget(name: str) -> Tree:
-    """A patch: a budget that keeps the only pod of a group would let no node be drained."""
-    target = {"kind": "PodDisruptionBudget", "name": name}
-    gone = {"$patch": "delete", "apiVersion": "policy/v1", "kind": target["kind"], "metadata": {"name": name}}
-    return {"target": target, "patch": _yaml(gone)}
+def _without(version: str, kind: str, name: str) -> Tree:
+    """A patch that leaves an object out."""
+    gone = {"$patch": "delete", "apiVersion": version, "kind": kind, "metadata": {"name": name}}
+    return {"target": {"kind": kind, "name": name}, "patch": _yaml(gone)}
 
 
-def _resources(patches: Sequence[Tree]) -> Tree:
-    """Ray's resources of one pod of the group that patches make of the GPUs'."""
+def _of_encoders(patches: Sequence[Tree], path: str) -> Tree:
+    """What patches say at a path of the group that they make of the GPUs'."""
     operations = [entry for patch in patches for entry in yaml.safe_load(patch["patch"]) if isinstance(entry, dict)]
-    (resources,) = (entry["value"] for entry in operations if entry["path"].endswith(f"/{ENCODERS}/resources"))
-    return dict(resources)
+    (found,) = (entry["value"] for entry in operations if entry["path"].endswith(f"/{ENCODERS}/{path}"))
+    return dict(found)
 
 
 def _identity(values: Values) -> Iterator[Tree]:
-    """Yield the patches that let fetch pods be the Google service account."""
+    """Yield the patches that let fetch pods be the Google service account: for Earth Engine, and buckets of exports."""
     provider = values.provider
-    if provider.name != "gee" or provider.credentials != "workload-identity":
+    if provider.credentials != "workload-identity" or (provider.name != "gee" and provider.service_account is None):
         return
     if provider.service_account is not None:
         annotation = {"iam.gke.io/gcp-service-account": provider.service_account}

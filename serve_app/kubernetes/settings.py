@@ -21,8 +21,8 @@ type Tree = dict[str, Any]
 ENCODE = "encode"  # the custom resource of pods where models compute on CPUs
 _KEY = "/var/run/secrets/earth-engine/key.json"  # where the component earth-engine-key mounts it
 WEIGHTS = "/weights"  # where the image and the component weights-pvc have them
-_CHIPS = {"disk_path": "/cache/chips", "disk_mb": 25_000}  # of the 30 GiB that k8s/base gives /cache
-GPU_CPUS = 4  # for each GPU: its replicas read blocks, put batches together and answer
+_CHIPS = {"disk_path": "/cache/chips", "disk_mb": 8_000}  # of the 10 GiB that k8s/base gives /cache
+_GPU_CPUS = 4  # for each GPU: its replicas read blocks, put batches together and answer
 _READS_AT_ONCE = 16
 _COLD_START_MARGIN_S = 60  # so that who waited in vain is told so within the request's time
 _OWN_SHARE = 0.8  # of a project's quota: a notebook may use the rest
@@ -88,11 +88,16 @@ def loads(values: Values) -> list[Load]:
     return out
 
 
+def cpus_beside(share: float) -> int:
+    """CPUs that go with a part of a GPU."""
+    return max(1, int(_GPU_CPUS * share))
+
+
 def _model(entry: ModelValues, *, gpus: bool) -> Tree:
     share = _share(entry, gpus=gpus)
     if get_card(entry.model)[0].product is not None:
         return {"model": entry.model} | ({} if entry.variant is None else {"variant": entry.variant})
-    cpus = entry.cpus or (max(1, int(GPU_CPUS * share)) if share else 2)
+    cpus = entry.cpus or (cpus_beside(share) if share else 2)
     out: Tree = {
         "model": entry.model,
         "variant": entry.variant,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +19,7 @@ from serve_app.kubernetes.devices import Gpu
 EE_REQUESTS_AT_ONCE = 40  # of a project that Google has not given more (earthengine/guides/usage)
 
 _IMAGE = r"^[^@\s]+(:[\w.-]+|@sha256:[0-9a-f]{64})$"  # with a tag or a digest
+_ADDRESS = re.compile(r"^[\w.-]+:\d{4,5}$")  # a port, where an image's tag stands; no folder of a registry before it
 _LEAST_SHARE = 0.2  # a process each: CUDA's context, and CPUs to feed it
 
 type ProviderName = Literal["gee", "stac", "synthetic"]
@@ -95,14 +98,17 @@ class ProviderValues(_Section):
     credentials: Literal["workload-identity", "key"] = Field(
         "workload-identity", description="Whose identity fetch pods have: a lent one, or a key file in a Secret."
     )
-    service_account: str | None = Field(None, description="Google service account that Workload Identity lends.")
+    service_account: str | None = Field(
+        None,
+        description="Google service account that Workload Identity lends to fetch pods, for Earth Engine and buckets.",
+    )
 
     @model_validator(mode="after")
     def _earth_engine(self) -> Self:
         if self.name == "gee" and self.project is None:
             raise ValueError("project is missing: Earth Engine is used under one.")
-        if self.name != "gee" and (self.project or self.service_account or self.credentials == "key"):
-            raise ValueError(f"project, service_account and credentials are Earth Engine's; the name is {self.name}.")
+        if self.name != "gee" and (self.project or self.credentials == "key"):
+            raise ValueError(f"project and credentials are Earth Engine's; the name is {self.name}.")
         if self.service_account is not None and self.credentials == "key":
             raise ValueError("service_account is for Workload Identity; with a key file it is the key's.")
         return self
@@ -115,6 +121,18 @@ class FetchValues(_Section):
     concurrency: int | None = Field(
         None, ge=1, description="Reads under way in each; empty divides what the provider allows, or takes 16."
     )
+
+
+class RedisValues(_Section):
+    """A Redis of yours, outside of these manifests; its password is in the Secret rs-embed-redis."""
+
+    address: str = Field(pattern=r"^(rediss?://)?[\w.-]+:\d+$", description="host:port, or rediss://host:port for TLS.")
+    cidr: IPv4Network | IPv6Network = Field(description="Addresses that head pods may ask there, such as 10.1.2.0/29.")
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.address.rpartition(":")[2])
 
 
 class Values(_Section):
@@ -133,8 +151,9 @@ class Values(_Section):
     storage_class: str | None = Field(
         None, min_length=1, description="Storage class of weights: pvc, with ReadWriteMany; empty takes the cluster's."
     )
-    redis: bool | Annotated[str, Field(pattern=_IMAGE)] = Field(
-        False, description="Let the service outlive its head (GCS fault tolerance): true, or the image of your Redis."
+    redis: bool | Annotated[str, Field(pattern=_IMAGE)] | RedisValues = Field(
+        False,
+        description="Let the service outlive its head (GCS fault tolerance): true, an image of it, or where yours is.",
     )
     monitoring: bool = Field(False, description="Pod monitors, rules and the dashboard for Prometheus and Grafana.")
     gateway: bool | Annotated[str, Field(min_length=1)] = Field(
@@ -159,8 +178,14 @@ class Values(_Section):
             raise ValueError("storage_class is of the volume of weights: say weights: pvc, or leave it out.")
         if self.export is not None and self.gpu is None:
             raise ValueError("export: exports compute on GPUs here: say gpu.type and gpu.count.")
+        if self.provider.service_account is not None and self.provider.name != "gee" and self.export is None:
+            raise ValueError(
+                "provider.service_account is for Earth Engine and the buckets of exports: there is neither."
+            )
         if isinstance(self.redis, str) and self.redis.endswith(":latest"):
             raise ValueError("redis: latest is another image tomorrow: give a tag that stays, or a digest.")
+        if isinstance(self.redis, str) and _ADDRESS.match(self.redis):
+            raise ValueError("redis: that is an address and no image: say redis: {address: ..., cidr: ...}.")
         return self
 
     @property

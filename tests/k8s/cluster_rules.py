@@ -13,6 +13,7 @@ _GCS = {"path": "/api/gcs_healthz", "port": "dashboard"}
 _RAYLET = {"path": "/api/local_raylet_healthz", "port": 52365}
 _READY = ["python", "/etc/rs-embed/scripts/ready.py"]
 _GPU = "nvidia.com/gpu"
+_SPOT = {"cloud.google.com/gke-spot", "karpenter.sh/capacity-type", "kubernetes.azure.com/scalesetpriority"}
 _STAY = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
@@ -46,7 +47,7 @@ def gpu_groups(docs: list[Doc]) -> Iterator[str]:
 
 
 def probes(docs: list[Doc]) -> Iterator[str]:
-    """Our own: the operator's ask with wget, which the image has not, and know no HAProxy."""
+    """Our own: the operator's start a shell and wget each time, and call a worker unready after one miss."""
     for cluster in clusters(docs):
         for name, group in cluster.groups:
             ray = group["template"]["spec"]["containers"][0]
@@ -65,6 +66,16 @@ def _says_ready(cluster: Cluster, group: str, probe: Doc) -> bool:
     return probe.get("httpGet") == _RAYLET
 
 
+def session(docs: list[Doc]) -> Iterator[str]:
+    """Head and autoscaler share a volume of ours at /tmp/ray: the operator would add its own, without a limit."""
+    for cluster in clusters(docs):
+        ray = cluster.head["template"]["spec"]["containers"][0]
+        for who, container in (("head", ray), ("autoscaler", cluster.spec.get("autoscalerOptions", {}))):
+            mounted = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+            if mounted.get("/tmp/ray") != "ray-logs":  # noqa: S108 - a mount path
+                yield f"{called(cluster.owner)} {who}: mounts {mounted.get('/tmp/ray')} at /tmp/ray"  # noqa: S108 - as above
+
+
 def lasting_head(docs: list[Doc]) -> Iterator[str]:
     """Where there is Redis, the service's head keeps its state there."""
     redis = {doc["metadata"]["name"] for doc in of_kind(docs, "StatefulSet")} & {"rs-embed-redis"}
@@ -77,12 +88,26 @@ def lasting_head(docs: list[Doc]) -> Iterator[str]:
 
 
 def undisturbed(docs: list[Doc]) -> Iterator[str]:
-    """Node autoscalers do not move the service's pods for tidiness: they wait less than a stream may last."""
+    """Node autoscalers move no pod of the service for tidiness: they wait less than a stream may last.
+
+    Nor what an export cannot lose, its head and its driver; these stand on no node that the cloud takes back.
+    """
     for cluster in clusters(docs):
         for name, group in cluster.groups:
+            serves, leads = cluster.owner["kind"] == "RayService", name == "headgroup"
             annotations = group["template"]["metadata"].get("annotations", {})
-            if cluster.owner["kind"] == "RayService" and not annotations.items() >= _STAY.items():
+            drives = not serves and name == "fetch"
+            if (serves or leads or drives) and not annotations.items() >= _STAY.items():
                 yield f"{called(cluster.owner)} {name}: needs the annotations {sorted(_STAY)}"
+            if (leads or drives) and _SPOT - set(_shunned(group["template"]["spec"])):
+                yield f"{called(cluster.owner)} {name}: may stand on a node that the cloud takes back"
 
 
-RULES: tuple[Rule, ...] = (ray_tokens, scaling, gpu_groups, probes, lasting_head, undisturbed)
+def _shunned(pod: Doc) -> Iterator[str]:
+    """Labels of nodes that a pod keeps off where they have a certain value."""
+    rules = pod.get("affinity", {}).get("nodeAffinity", {})
+    for term in rules.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", []):
+        yield from (one["key"] for one in term["matchExpressions"] if one["operator"] == "NotIn")
+
+
+RULES: tuple[Rule, ...] = (ray_tokens, scaling, gpu_groups, probes, session, lasting_head, undisturbed)

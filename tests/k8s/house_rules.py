@@ -18,6 +18,7 @@ _ASK_THE_API = {"head", "export-starter"}  # service accounts that ask the API s
 _SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|API_KEY|PRIVATE", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"PRIVATE KEY-----|\"private_key\"")
 _IMAGE = re.compile(r"[^@:]+(:\d+/[^@:]+)?(:(?P<tag>[\w.-]+))?(@sha256:(?P<digest>[0-9a-f]{64}))?")
+_NODE_DISK = 40 * 2**30  # bytes: of 100 GB, the default on GKE, pods may ask for 43.8 GiB
 _AGENT_PORT = 52365  # Ray's, of every node; the operator names no port for it
 
 
@@ -217,6 +218,20 @@ def shared_memory(docs: list[Doc]) -> Iterator[str]:
                 yield f"{where}: object store {store:.0f}, /dev/shm {size:.0f} and memory {memory:.0f} do not fit"
 
 
+def node_disk(docs: list[Doc]) -> Iterator[str]:
+    """A pod fits the disk that nodes have if nobody says more, and asks for what its cache and weights may grow to."""
+    for pod in pods(docs):
+        asked = max(sum(map(_disk, pod.spec["containers"])), *map(_disk, pod.containers))
+        volumes = {volume["name"]: volume.get("emptyDir", {}) for volume in pod.spec.get("volumes", [])}
+        kept = sum(quantity(volumes.get(name, {}).get("sizeLimit", 0)) for name in ("cache", "weights"))
+        if not kept <= asked <= _NODE_DISK:
+            yield f"{pod.where}: keeps {kept / 2**30:.0f} GiB on its node's disk and asks for {asked / 2**30:.0f}"
+
+
+def _disk(container: Doc) -> float:
+    return quantity(container["resources"].get("requests", {}).get("ephemeral-storage", 0))
+
+
 def labels(docs: list[Doc]) -> Iterator[str]:
     """Ray's pods have a label of ours: the operator's name the cluster, which changes with each upgrade."""
     for pod in pods(docs):
@@ -237,5 +252,6 @@ RULES: tuple[Rule, ...] = (
     ports,
     mounts,
     shared_memory,
+    node_disk,
     labels,
 )

@@ -173,6 +173,10 @@ PLANTS: dict[str, list[Plant]] = {
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_mb=100_000)),
         lambda docs: _args(docs, lambda args: args["fetch"]["cache"].update(disk_path="/chips")),
     ],
+    "node_disk": [
+        lambda docs: _ray(docs)["resources"]["requests"].update({"ephemeral-storage": "60Gi"}),
+        lambda docs: _ray(docs)["resources"]["requests"].update({"ephemeral-storage": "8Gi"}),
+    ],
     "weights": [
         lambda docs: _without(_ray(docs, 1)["volumeMounts"], name="weights"),
         lambda docs: _args(docs, lambda args: args["checkpoints"].update(root="/models")),
@@ -224,6 +228,12 @@ PLANTS: dict[str, list[Plant]] = {
             "readinessProbe"
         ),
     ],
+    "session": [
+        lambda docs: _without(_cluster(docs)["autoscalerOptions"]["volumeMounts"], name="ray-logs"),
+        lambda docs: _without(
+            _job_cluster(docs)["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"], name="ray-logs"
+        ),
+    ],
     "lasting_head": [
         lambda docs: _cluster(docs).pop("gcsFaultToleranceOptions"),
         lambda docs: _cluster(docs)["gcsFaultToleranceOptions"].update(redisAddress="redis:6379"),
@@ -232,6 +242,11 @@ PLANTS: dict[str, list[Plant]] = {
     "undisturbed": [
         lambda docs: _cluster(docs)["headGroupSpec"]["template"]["metadata"].pop("annotations"),
         lambda docs: _group(docs)["template"]["metadata"]["annotations"].popitem(),
+        lambda docs: _cluster(docs)["headGroupSpec"]["template"]["spec"].pop("affinity"),
+        lambda docs: _job_cluster(docs)["headGroupSpec"]["template"]["metadata"].pop("annotations"),
+        lambda docs: _job_cluster(docs)["headGroupSpec"]["template"]["spec"].pop("affinity"),
+        lambda docs: _job_cluster(docs)["workerGroupSpecs"][0]["template"]["metadata"].pop("annotations"),
+        lambda docs: _job_cluster(docs)["workerGroupSpecs"][0]["template"]["spec"].pop("affinity"),
     ],
 }
 

@@ -89,6 +89,12 @@ def test_what_runs_is_no_root_and_offline(target: str) -> None:
     ]
 
 
+def test_gpu_pods_find_the_driver_where_gke_mounts_it() -> None:
+    """Its device plugin changes no configuration of the linker, and base images for CUDA set this themselves."""
+    assert environment(STAGES["cuda"].steps)["LD_LIBRARY_PATH"].split(":") == ["/usr/local/nvidia/lib64"]
+    assert "LD_LIBRARY_PATH" not in environment(STAGES["runtime"].steps)
+
+
 def test_programs_that_kuberay_and_the_manifests_call_are_installed() -> None:
     (install,) = [step.rest for step in _steps("system", "RUN") if "apt-get" in step.rest]
     assert {"bash", "curl", "wget", "libexpat1", "ca-certificates"} <= set(install.split())

@@ -117,7 +117,6 @@ def test_of_those_that_ended_the_newest_stay(account: Path) -> None:
 
     dated = [job(f"rs-embed-export-2024010{day}-030000", "Complete") for day in (1, 2, 4, 5)]
     others = [
-        job("rs-embed-export-20240103-030000", "Running"),
         job("rs-embed-export-mine", "Complete"),
         job("rs-embed-export-20240106-030000", "Failed"),
     ]
@@ -126,6 +125,20 @@ def test_of_those_that_ended_the_newest_stay(account: Path) -> None:
         assert _start(server, account).returncode == 0
     gone = jobs.keys() - server.jobs.keys()
     assert gone == {"rs-embed-export-20240101-030000", "rs-embed-export-20240102-030000"}
+
+
+@pytest.mark.parametrize("status", ["Running", "Retrying", "Suspended", None])
+def test_none_is_started_while_another_has_not_ended(status: str | None, account: Path) -> None:
+    """They would write the same parts, and each takes the whole part of the quota."""
+    name = "rs-embed-export-20240103-030000"
+    running: Doc = {"metadata": {"name": name}, "status": {"jobDeploymentStatus": status} if status else {}}
+    old = {f"rs-embed-export-2024010{day}-030000": "Complete" for day in (1, 2, 4, 5)}
+    jobs = {key: {"metadata": {"name": key}, "status": {"jobDeploymentStatus": value}} for key, value in old.items()}
+    with api_server({"rs-embed-export": _template(), name: running, **jobs}) as server:
+        done = _start(server, account)
+    assert done.returncode == 1
+    assert name in done.stdout
+    assert server.jobs.keys() == {"rs-embed-export", name, *old}
 
 
 def test_the_starter_may_do_what_it_does() -> None:
@@ -219,6 +232,7 @@ class Cluster:
 
     answers: list[list[str] | Exception]
     announced: int = 0
+    hung: threading.Event = field(default_factory=threading.Event)
 
     def announce(self, remaining_s: int) -> None:
         assert remaining_s > 0
@@ -232,10 +246,14 @@ class Cluster:
             raise answer
         return answer
 
+    def hanging(self) -> list[str]:
+        self.hung.wait(60)
+        return []
 
-def _drained(cluster: Cluster, seconds: float) -> list[str]:
+
+def _drained(cluster: Cluster, seconds: float, **how: float) -> list[str]:
     drained = runpy.run_path(str(_DRAIN))["drained"]
-    return drained(cluster.announce, cluster.serving, seconds, pause_s=0.01)
+    return drained(cluster.announce, cluster.serving, seconds, pause_s=0.01, **how)
 
 
 def test_a_gcs_that_restarts_is_asked_again() -> None:
@@ -252,3 +270,19 @@ def test_what_still_serves_when_the_time_is_over_is_said() -> None:
 
 def test_a_cluster_that_never_answers_is_not_called_drained() -> None:
     assert _drained(Cluster([ConnectionError("no GCS")] * 1000), 0.5) != []
+
+
+def test_where_nobody_answers_any_more_a_pod_does_not_wait_out_its_time() -> None:
+    """The head of a cluster that is deleted goes first; its workers would hold their GPUs for the longest request."""
+    cluster = Cluster([["ServeReplica:router"]] * 3 + [ConnectionError("no GCS")] * 1000)
+    assert _drained(cluster, 3600, patience_s=0.2) == ["ServeReplica:router"]
+    assert cluster.answers  # the time was not up
+
+
+def test_a_question_that_hangs_holds_up_nothing() -> None:
+    cluster = Cluster([])
+    drained = runpy.run_path(str(_DRAIN))["drained"]
+    assert drained(lambda _: None, cluster.hanging, 0.2, pause_s=0.01) == ["what, nobody could say"]
+    assert drained(lambda _: None, cluster.hanging, 3600, patience_s=0.2, pause_s=0.01) == ["what, nobody could say"]
+    assert not cluster.hung.is_set()
+    cluster.hung.set()

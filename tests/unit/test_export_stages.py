@@ -30,7 +30,7 @@ from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from serve_app.export import EmbedRois
 from serve_app.export.chunks import Chunk
-from serve_app.export.cluster import check_fits, shortages
+from serve_app.export.cluster import Patience, check_fits, shortages
 from serve_app.export.job import ExportJob
 from serve_app.export.packing import packed, unpacked
 from serve_app.export.reading import OneReading, Reading
@@ -278,3 +278,21 @@ def test_an_actor_that_never_fits_is_refused() -> None:
     with pytest.raises(Unavailable, match="one reader wants 1 ee_fetch, and this machine's Ray has 0"):
         check_fits(job(), settings, {"CPU": 4.0})
     check_fits(job(service="rs-embed"), settings, {})
+
+
+def test_who_waits_too_long_for_a_node_gives_up() -> None:
+    settings = ServiceSettings.model_validate({"fetch": {"actors": 3, "num_cpus": 1, "resources": {"ee_fetch": 1}}})
+    fetch, gpu = {"CPU": 6.0, "ee_fetch": 4.0}, {"CPU": 6.0, "GPU": 1.0}
+    one = job(workers={"encoders": 2, "num_gpus": 1, "num_cpus": 4, "wait_s": 60})
+    patience = Patience(one, settings)
+    patience.look([fetch], 0)
+    patience.look([fetch, gpu], 59)  # one is enough: it does all the work, later
+    patience.look([fetch, {"CPU": 2.0, "GPU": 1.0}], 100)  # too small, so it is none
+    patience.look([fetch], 159)
+    with pytest.raises(Unavailable, match=r"for 60 s .* no node for one encoder \(4 CPU, 1 GPU\)"):
+        patience.look([fetch], 160)
+    patience.renew()
+    patience.look([], 200)
+    with pytest.raises(Unavailable, match=r"one encoder .* and one reader \(1 CPU, 1 ee_fetch\)"):
+        patience.look([], 300)
+    Patience(job(service="rs-embed", workers={"wait_s": 1}), settings).look([], 100)

@@ -6,8 +6,10 @@ goes away: Serve starts replacements elsewhere, its proxy says that it is draini
 
 import argparse
 import math
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -18,7 +20,10 @@ from ray.util.state.exception import RayStateApiException
 
 _SERVING = ("ServeReplica", "ProxyActor", "HAProxyManager")  # class names of what holds requests
 _PAUSE_S = 2.0
-# What a GCS that is being replaced makes of questions. Requests go on meanwhile, so this must not end.
+# Without an answer: a head that is replaced is back sooner (KubeRay counts on two minutes). Where the whole cluster is
+# deleted its head goes first, and nobody will ever answer.
+_PATIENCE_S = 180.0
+# What a GCS that is being replaced makes of questions. Requests go on meanwhile, so none of these ends it by itself.
 _PASSING = (OSError, RuntimeError, RayError, RayStateApiException, subprocess.CalledProcessError)
 
 
@@ -36,36 +41,73 @@ def main() -> int:
         return args.node_id or ray.get_runtime_context().get_node_id()
 
     left = drained(lambda remaining_s: announce(node(), remaining_s), lambda: serving(node()), args.seconds)
-    print(f"{args.seconds} s are over; still here: {', '.join(left)}" if left else "nothing is served here any more")
+    print(f"no longer waited for: {', '.join(left)}" if left else "nothing is served here any more")
     return int(bool(left))
 
 
 def drained(
-    announce: Callable[[int], None], serving: Callable[[], list[str]], seconds: float, *, pause_s: float = _PAUSE_S
+    announce: Callable[[int], None],
+    serving: Callable[[], list[str]],
+    seconds: float,
+    *,
+    patience_s: float = _PATIENCE_S,
+    pause_s: float = _PAUSE_S,
 ) -> list[str]:
-    """What still holds requests when the time is over; nothing where all of them ended.
+    """What still holds requests when the time is over or nobody answers; nothing where all of them ended.
 
     Args:
         announce: says that the node goes away, in so many seconds. After a failure it is said again: who knew may be
             gone.
         serving: class names of what holds requests.
+        patience_s: longest time without an answer.
     """
-    deadline = time.monotonic() + seconds
-    left, is_announced = ["what, nobody could say"], False
-    while (remaining_s := deadline - time.monotonic()) > 0:
+    asking = _Asking(announce, serving, time.monotonic() + seconds)
+    threading.Thread(target=asking.run, args=(pause_s,), daemon=True).start()
+    while not asking.over.wait(min(pause_s, max(0.0, asking.deadline - time.monotonic()))):
+        now = time.monotonic()
+        if now >= asking.deadline or now - asking.answered >= patience_s:
+            asking.over.set()
+    if asking.error is not None:
+        raise asking.error
+    return asking.left
+
+
+class _Asking:
+    """Asks again and again, in a thread of its own: Ray may take minutes to say that nobody is there."""
+
+    def __init__(self, announce: Callable[[int], None], serving: Callable[[], list[str]], deadline: float) -> None:
+        self._announce = announce
+        self._serving = serving
+        self.deadline = deadline
+        self.answered = time.monotonic()
+        self.left = ["what, nobody could say"]
+        self.error: BaseException | None = None
+        self.over = threading.Event()
+
+    def run(self, pause_s: float) -> None:
+        """Ask until nothing is left."""
         try:
-            if not is_announced:
-                announce(math.ceil(remaining_s))
-                is_announced = True
-            left = serving()
-        except _PASSING as error:
-            print(f"asking again: {error}", file=sys.stderr)
-            is_announced = False
-        else:
-            if not left:
-                break
-        time.sleep(pause_s)
-    return left
+            self._run(pause_s)
+        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+            self.error = error
+        finally:
+            self.over.set()
+
+    def _run(self, pause_s: float) -> None:
+        is_announced = False
+        while (remaining_s := self.deadline - time.monotonic()) > 0:
+            try:
+                if not is_announced:
+                    self._announce(math.ceil(remaining_s))
+                    is_announced = True
+                self.left = self._serving()
+            except _PASSING as error:
+                print(f"asking again: {error}", file=sys.stderr)
+                is_announced = False
+            else:
+                self.answered = time.monotonic()
+            if not self.left or self.over.wait(pause_s):
+                return
 
 
 def announce(node: str, remaining_s: int) -> None:
@@ -83,4 +125,6 @@ def serving(node: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a thread that still asks, and Ray's own leave-taking, would wait for who is gone

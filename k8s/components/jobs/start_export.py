@@ -1,5 +1,7 @@
 """Start an export: copy the suspended RayJob that is its template into one that runs; remove the oldest that ended.
 
+None is started while another runs: they would write the same parts, and take the quota twice.
+
 Run by the CronJob's pod, with its service account. Standard library only.
 """
 
@@ -63,15 +65,15 @@ def running(template: dict, now: float) -> dict:
     }
 
 
-def ended(jobs: list[dict], template: str) -> list[str]:
-    """Names of this template's jobs that have ended, the newest first."""
+def made_from(template: str, jobs: list[dict]) -> dict[str, bool]:
+    """This template's jobs, the newest first: their names, and whether they have ended."""
     pattern = re.compile(rf"{re.escape(template)}-\d{{8}}-\d{{6}}")
-    over = (job for job in jobs if job.get("status", {}).get("jobDeploymentStatus") in _ENDED)
-    return sorted((job["metadata"]["name"] for job in over if pattern.fullmatch(job["metadata"]["name"])), reverse=True)
+    found = {job["metadata"]["name"]: job.get("status", {}).get("jobDeploymentStatus") in _ENDED for job in jobs}
+    return {name: found[name] for name in sorted(found, reverse=True) if pattern.fullmatch(name)}
 
 
 def main() -> int:
-    """0 where a job was made."""
+    """0 where a job was made; 1 where another still runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--template", required=True, help="name of the suspended RayJob")
     parser.add_argument("--keep", type=int, default=3, help="how many that ended are kept")
@@ -79,9 +81,13 @@ def main() -> int:
     parser.add_argument("--account", type=Path, default=_ACCOUNT, help="folder of the service account's files")
     args = parser.parse_args()
     api = Api(args.server, args.account)
+    jobs = made_from(args.template, api.list())
+    if under_way := [name for name, has_ended in jobs.items() if not has_ended]:
+        print(f"nothing was started: {', '.join(under_way)} has not ended; kubectl delete rayjob stops it")
+        return 1
     made = api.create(running(api.get(args.template), time.time()))
     print("started", made["metadata"]["name"])
-    for name in ended(api.list(), args.template)[args.keep :]:
+    for name in list(jobs)[args.keep :]:
         api.delete(name)
         print("removed", name)
     return 0

@@ -136,6 +136,19 @@ def test_the_image_of_redis_may_be_one_s_own(image: str, built) -> None:
     assert [container["image"] for container in redis["spec"]["template"]["spec"]["containers"]] == [image]
 
 
+def test_redis_may_be_one_s_own(built) -> None:
+    objects = built({**SMALLEST, "redis": {"address": "redis.internal.example:6380", "cidr": "10.1.2.0/29"}})
+    options = objects["RayService", "rs-embed"]["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]
+    assert options["redisAddress"] == "redis.internal.example:6380"
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "rs-embed-redis"
+    assert not [name for _, name in objects if name in ("rs-embed-redis", "redis")]
+    policy = objects["NetworkPolicy", "to-redis"]["spec"]
+    assert policy["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "10.1.2.0/29"}}], "ports": [{"protocol": "TCP", "port": 6380}]}
+    ]
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["head", "redis-cleanup"]
+
+
 def test_a_digest_wins_over_the_tag(built) -> None:
     digest = "sha256:" + "a1" * 32
     groups = _groups(built({**SMALLEST, "image": {"name": "images.example/x", "tag": "1", "digest": digest}}))
@@ -172,6 +185,38 @@ def test_an_export_has_imagery_weights_and_what_the_service_leaves_of_the_quota(
     assert any(volume["name"] == "weights" for volume in gpu["template"]["spec"]["volumes"])
     for pod in (spec["headGroupSpec"], fetch, gpu):
         assert pod["template"]["spec"]["containers"][0]["image"] == "images.example/rs-embed-serve:0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "pods"),
+    [
+        ({"encoders": 3, "num_gpus": 0.5}, 2, 2),
+        ({"encoders": 3, "num_gpus": 0.6}, 2, 3),  # no two on one GPU
+        ({"encoders": 5, "num_gpus": 0.2}, 1, 1),
+        ({"encoders": 4, "num_gpus": 0.2, "num_cpus": 3}, 3, 2),  # CPUs are what there are two of
+        ({"encoders": 2}, 4, 2),
+    ],
+)
+def test_encoders_of_an_export_fit_their_pods(
+    workers: dict[str, float], cpus: int, pods: int, built, manifests: Path
+) -> None:
+    spec = built({**GPUS, "export": {**EXPORT, "workers": workers}})["RayJob", "rs-embed-export"]["spec"]
+    assert written(manifests, "export.yaml")["workers"]["num_cpus"] == cpus
+    gpu = spec["rayClusterSpec"]["workerGroupSpecs"][1]
+    assert gpu["maxReplicas"] == pods
+    assert pods * float(gpu["resources"]["CPU"]) >= workers["encoders"] * cpus
+
+
+@pytest.mark.parametrize("provider", ["stac", "synthetic"])
+def test_an_export_may_be_somebody_where_the_imagery_asks_for_nobody(provider: str, built) -> None:
+    """It reads ROIs from a bucket and writes there."""
+    values = {**GPUS, "models": [{"model": "mosaiks"}, {"model": "galileo"}, {"model": "dofa", "variant": "large"}]}
+    objects = built({**values, "provider": {"name": provider, "service_account": "a@b.iam"}, "export": EXPORT})
+    account = objects["ServiceAccount", "fetch"]["metadata"]["annotations"]
+    assert account["iam.gke.io/gcp-service-account"] == "a@b.iam"
+    assert "169.254.169.254/32" in yaml.safe_dump(objects["NetworkPolicy", "internet"])
+    objects = built({**values, "provider": {"name": provider}, "export": EXPORT})
+    assert "169.254.169.254/32" not in yaml.safe_dump(objects["NetworkPolicy", "internet"])  # nodes' own identity
 
 
 def test_without_exports_there_is_no_job_for_them(built) -> None:

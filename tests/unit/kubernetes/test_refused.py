@@ -39,6 +39,7 @@ def refused(render: Render, values: object) -> str:
         ({"gpu": {"type": "l40s", "count": 1}}, "GKE has no label for l40s"),
         ({"provider": {"name": "gee"}}, "project is missing"),
         ({"provider": {"name": "stac", "project": "p"}}, "are Earth Engine's; the name is stac"),
+        ({"provider": {"name": "stac", "service_account": "s@p"}}, "Earth Engine and the buckets of exports"),
         ({"provider": {"name": "gee", "project": "p", "credentials": "key", "service_account": "s"}}, "the key's"),
         (
             {"settings": {"limits": {"max_roi": 1}}},
@@ -48,6 +49,10 @@ def refused(render: Render, values: object) -> str:
         ({"settings": {"models": []}}, "settings.models is not for here"),
         ({"gateway": ""}, "gateway"),
         ({"redis": "images.example/redis"}, "redis"),
+        ({"redis": "redis.internal.example.com:6379"}, "an address and no image: say redis: {address: ..., cidr: ...}"),
+        ({"redis": {"address": "redis.internal.example.com:6379"}}, "redis.RedisValues.cidr"),
+        ({"redis": {"adress": "redis:6379", "cidr": "10.0.0.0/29"}}, "did you mean address?"),
+        ({"redis": {"address": "redis", "cidr": "10.0.0.0/29"}}, "redis.RedisValues.address"),
         ({"redis": "images.example/redis:latest"}, "latest is another image tomorrow"),
         ({"storage_class": "standard-rwx"}, "storage_class is of the volume of weights"),
     ],
@@ -92,7 +97,10 @@ def test_an_unknown_model_or_variant(
         ({"settings": {"fetch": {"resources": {"ee_fetch": 5}}}}, "a fetch actor asks for 5 ee_fetch"),
         ({"settings": {"fetch": {"num_cpus": 7}}}, "a fetch actor asks for 7 CPU, and a fetch pod has 6"),
         ({"settings": {"http": {"router_resources": {"router": 2}}}}, "a router asks for 2 router"),
-        ({"settings": {"fetch": {"cache": {"disk_mb": 40_000}}}}, "disk_mb is 40000, and the volume"),
+        (
+            {"settings": {"fetch": {"cache": {"disk_mb": 10_000}}}},
+            "disk_mb is 10000, and the volume of fetch pods holds 9664",
+        ),
         ({"settings": {"fetch": {"cache": {"disk_path": "/data/chips"}}}}, "can write below /cache alone"),
         ({"settings": {"checkpoints": {"root": "/data"}}}, "what is fetched is at /weights"),
         ({"settings": {"http": {"haproxy": False}}}, "http.haproxy is False, and pods are started for True"),
@@ -139,6 +147,10 @@ def test_resources_are_added_to_those_of_the_base(render: Render) -> None:
         ({"model": ["dofa"]}, "export.model: there is no such key; did you mean models?"),
         ({"settings": {"providers": {"gee": {"at_once": 20}}}}, "20 requests at once and the service's 32 are more"),
         ({"models": ["mosaiks", "mosaiks"]}, "named twice"),
+        ({"workers": {"num_gpus": 2}}, "num_gpus is 2, and exports compute on pods with one GPU"),
+        ({"workers": {"num_gpus": 0}}, "num_gpus is 0, and exports compute on pods with one GPU"),
+        ({"workers": {"num_gpus": "half"}}, "export.workers.num_gpus"),
+        ({"workers": {"num_cpus": 8}}, "num_cpus is 8, and a GPU pod has 6"),
         ({"models": ["dofa"]}, "the export's dofa-base is not among the models"),
     ],
 )
@@ -149,6 +161,45 @@ def test_an_export_that_cannot_work(change: dict[str, object], said: str, render
 
 def test_exports_need_gpus(render: Render) -> None:
     assert "exports compute on GPUs" in refused(render, {**SMALLEST, "export": {"models": ["mosaiks"]}})
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (
+            [{"model": "satvision", "cpus": 4, "replicas": {"min": 1, "max": 4}}],
+            "4 x satvision (11.0 GB at least) may share a pod, and its memory without /dev/shm is 25.8 GB",
+        ),
+        (
+            [
+                {"model": "satvision", "cpus": 4, "replicas": {"min": 1, "max": 2}},
+                {"model": "prithvi", "variant": "600_tl", "replicas": {"min": 0, "max": 9}},
+            ],
+            "and 2 x prithvi",
+        ),
+    ],
+)
+def test_models_on_cpus_that_would_share_too_little_memory(models: object, said: str, render: Render) -> None:
+    assert said in refused(render, {**SMALLEST, "models": models})
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [
+        {"cpus": 8, "replicas": {"min": 1, "max": 4}},  # two on a pod
+        {"cpus": 4, "replicas": {"min": 2, "max": 4}},  # each on a pod of its own
+        {"cpus": 4, "replicas": 2},
+    ],
+)
+def test_models_on_cpus_that_have_their_memory(replicas: dict[str, object], render: Render) -> None:
+    render({**SMALLEST, "models": [{"model": "satvision", **replicas}]})
+
+
+def test_a_model_beside_the_fetch_actors_has_memory_too(render: Render) -> None:
+    large = {"model": "satvision", "gpus": 0, "cpus": 2}
+    said = refused(render, {**GPUS, "weights": "image", "models": [{**large, "replicas": {"min": 0, "max": 2}}]})
+    assert "2 x satvision" in said
+    assert "10.7 GB" in said
 
 
 def test_half_of_the_quota_is_enough_behind_a_gateway(render: Render) -> None:
