@@ -31,6 +31,7 @@ from tests.k8s.promtool import MISSING, is_left_out, promtool
 
 _OURS = {name: measure for measure in metrics.ALL for name in measure.exported}
 _ADDED = ("namespace", "NodeAddress")  # by the scrape and by Ray
+PLAYED = sorted(Path(__file__).parent.glob("alerts*.yaml"))
 _SELECTED = re.compile(r"(ray_rs_embed_[a-z0-9_]+)\{([^}]*)\}")
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
@@ -217,18 +218,17 @@ def test_promtool_refuses_a_query_that_is_none(tool: Path, tmp_path: Path) -> No
     assert done.returncode != 0
 
 
-def test_alerts_fire_when_they_should_and_not_otherwise(tool: Path, tmp_path: Path) -> None:
-    """``alerts.yaml`` plays time series to the rules, good and bad ones."""
+@pytest.mark.parametrize("played", PLAYED, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_otherwise(played: Path, tool: Path, tmp_path: Path) -> None:
+    """Each file plays time series to the rules, good and bad ones."""
     bare = [{name: value for name, value in rule.items() if name != "annotations"} for rule in rules()]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": bare}]}))
-    (tmp_path / "alerts.yaml").write_text((Path(__file__).parent / "alerts.yaml").read_text())
-    done = subprocess.run(
-        [tool, "test", "rules", tmp_path / "alerts.yaml"], check=False, capture_output=True, text=True
-    )
+    (tmp_path / played.name).write_text(played.read_text())
+    done = subprocess.run([tool, "test", "rules", tmp_path / played.name], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_is_raised_once_in_its_test() -> None:
-    played = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())["tests"]
+    played = [test for path in PLAYED for test in yaml.safe_load(path.read_text())["tests"]]
     raised = {case["alertname"] for test in played for case in test["alert_rule_test"] if case.get("exp_alerts")}
     assert raised == {rule["alert"] for rule in rules()}
