@@ -20,6 +20,12 @@ REQUEST_JOBS = Count(
 REQUEST_REFUSED = Count(
     "request", "refused", "Requests that no model was asked for, by the code of the error.", ("code",)
 )
+REQUEST_EXCUSED = Count(
+    "request",
+    "excused",
+    "Requests answered with a 5xx status through a fault of the caller's (a deadline, a band), by its code.",
+    ("code",),
+)
 REQUEST_ROIS = Count("request", "rois", "ROIs asked for.", ("model",))
 REQUEST_ACTIVE_JOBS = Level("request", "active_jobs", "Requests under way in a router.")
 REQUEST_FIRST_ROW_SECONDS = Spread(

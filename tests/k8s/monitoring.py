@@ -20,6 +20,7 @@ _LABEL = re.compile(r"\{[^}]*\}|\b(?:by|without) \([^)]*\)|\"[^\"]*\"")
 
 # They count faults, so a scrape of a healthy service may lack them; that they can be made, a unit test says.
 WITHOUT_A_FAULT_NEVER = (
+    metrics.REQUEST_EXCUSED,
     metrics.FETCH_RETRIES,
     metrics.LIMITER_COMPLAINTS,
     metrics.LIMITER_LOST_RENEWALS,
