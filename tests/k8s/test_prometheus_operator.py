@@ -39,7 +39,7 @@ def test_the_probe_has_too() -> None:
     docs = documents("components/monitoring/probe")
     assert {doc["kind"] for doc in docs} == {"Probe", "PrometheusRule"}
     assert [mistakes(doc) for doc in docs] == [[], []]
-    docs[0]["spec"]["targets"]["staticConfig"]["statics"] = []
+    docs[0]["spec"]["targets"]["staticConfig"]["urls"] = []
     assert mistakes(docs[0])
 
 
