@@ -15,7 +15,7 @@ from serve_app.observe import metrics
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "k8s" / "components" / "monitoring"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
-_RULES = ("objective.yaml", "rules.yaml", "probe/probe.yaml")
+_RULES = ("objective.yaml", "rules.yaml", "imagery.yaml", "probe/probe.yaml")
 _RECORDED = re.compile(r"\b[a-z_]+:\w+:\w+")
 _NAME = re.compile(r"\bray_[a-z0-9_]+\b")
 _LABEL = re.compile(r"\{[^}]*\}|\b(?:by|without) \([^)]*\)|\"[^\"]*\"")

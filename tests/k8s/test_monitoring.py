@@ -151,6 +151,13 @@ def test_every_runbook_says_what_it_means_and_what_to_do() -> None:
         assert all(f"**{part}.**" in section for part in ("Means", "Look", "Do")), section.splitlines()[0]
 
 
+def test_the_panels_that_runbooks_name_are_there() -> None:
+    titles = {panel["title"] for board in dashboards().values() for panel in board["panels"]}
+    named = {name.replace("\n", " ") for name in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOKS.read_text())}
+    assert len(named) > 10
+    assert named <= titles, named - titles
+
+
 def test_panels_do_not_overlap() -> None:
     for board in dashboards().values():
         seen: dict[tuple[int, int], str] = {}
