@@ -16,7 +16,7 @@ from rs_embed_core.registry import get_card
 from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
 from serve_app.deployments.fetch_pool import RayFetchPool
 from serve_app.deployments.product_client import ProductClient
-from serve_app.observe import tracing
+from serve_app.observe import metrics, tracing
 from serve_app.observe.jobs import Jobs, refusals_counted
 from serve_app.observe.origin import adopt
 from serve_app.observe.process import watch_process
@@ -63,6 +63,7 @@ class RouterReplica:
         self._fetchers = RayFetchPool(application, settings.fetch, settings.providers, settings.observe)
         self._router = Router(deployed, self._fetchers, settings.limits, settings.providers)
         self._limits = limits(settings)
+        self._at_once = settings.http.max_ongoing_requests
         self._jobs = Jobs()
 
     async def run(self, job: Job) -> AsyncGenerator[list[Row]]:
@@ -84,6 +85,8 @@ class RouterReplica:
     def check_health(self) -> None:
         """Serve asks every few seconds: then levels are told, see ``measures``."""
         self._jobs.tell()
+        metrics.FETCH_WANTED_ACTORS.set(self._fetchers.size)
+        metrics.REQUEST_LIMIT_JOBS.set(self._at_once)
 
     def _decoded(self, request: Mapping[str, JSONValue]) -> Job:
         with refusals_counted():

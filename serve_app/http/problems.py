@@ -8,14 +8,16 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from rs_embed_core.errors import JSONValue, Overloaded, RSEmbedError
+from serve_app.observe.jobs import count_answer
 from serve_app.wire.problems import PROBLEM_JSON, problem_json, status_of, to_problem
 
 
 def problem_response(
     error: RSEmbedError, *, instance: str | None, pointer: str | None = None, status: int | None = None
 ) -> Response:
-    """The response of an error; with Retry-After where waiting helps."""
+    """The response of an error, counted; with Retry-After where waiting helps."""
     status = status or status_of(error)
+    count_answer(error, status)
     problem = to_problem(error, instance=instance, pointer=pointer, status=status)
     wait_s = _wait_s(error, status)
     headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}  # whole seconds, RFC 9110

@@ -135,6 +135,15 @@ class Jobs:
         metrics.REQUEST_ACTIVE_JOBS.set(self._active)
 
 
+def count_answer(error: RSEmbedError, status: int) -> None:
+    """Count a request that is answered with this problem, where its status puts a fault of the caller's on us.
+
+    Serve counts requests by their status; alerts take these out again.
+    """
+    if status >= 500 and outcome_of(error)[1] == "caller":
+        metrics.REQUEST_EXCUSED.add(1, error.code)
+
+
 @contextmanager
 def refusals_counted() -> Iterator[None]:
     """Count an error of the block as a request that went to no model."""

@@ -20,8 +20,15 @@ REQUEST_JOBS = Count(
 REQUEST_REFUSED = Count(
     "request", "refused", "Requests that no model was asked for, by the code of the error.", ("code",)
 )
+REQUEST_EXCUSED = Count(
+    "request",
+    "excused",
+    "Requests answered with a 5xx status through a fault of the caller's (a deadline, a band), by its code.",
+    ("code",),
+)
 REQUEST_ROIS = Count("request", "rois", "ROIs asked for.", ("model",))
 REQUEST_ACTIVE_JOBS = Level("request", "active_jobs", "Requests under way in a router.")
+REQUEST_LIMIT_JOBS = Level("request", "limit_jobs", "Most requests that a router takes at once.")
 REQUEST_FIRST_ROW_SECONDS = Spread(
     "request", "first_row_seconds", "Time to the first rows of a request, or to its end where none came.", ("model",)
 )
@@ -34,6 +41,7 @@ FETCH_SECONDS = Spread(
     "fetch", "seconds", "Time to the chip of an ROI, from cache or provider, or to its failure.", ("provider",)
 )
 FETCH_WAITING_ROIS = Level("fetch", "waiting_rois", "ROIs that a fetch actor has been given and not handed over yet.")
+FETCH_WANTED_ACTORS = Level("fetch", "wanted_actors", "Fetch actors that there should be, as each router says.")
 FETCH_REQUESTS = Count(
     "fetch",
     "requests",

@@ -9,7 +9,10 @@ import pytest
 
 from rs_embed_core.errors import (
     BatchTooLong,
+    DeadlineExceeded,
     InvalidRequest,
+    NoImagery,
+    ProviderError,
     RSEmbedError,
     UnsupportedMedia,
 )
@@ -35,6 +38,24 @@ async def test_what_is_refused_before_any_model_is_asked_is_counted(monkeypatch:
     await post(FakeService(), ONE)
     codes = [labels["code"] for labels in refused.labels]
     assert codes == ["malformed_body", "unsupported_media_type", "not_acceptable", "invalid_request"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (DeadlineExceeded("late.", context={"timeout_s": 10.0}), 504, "deadline_exceeded"),
+        (ProviderError("no such band.", code="unknown_band"), 502, "unknown_band"),
+        (DeadlineExceeded("late."), 504, None),
+        (NoImagery("none."), 404, None),
+        (RuntimeError("broken."), 500, None),
+    ],
+)
+async def test_a_5xx_that_is_the_caller_s_own_fault_is_counted(
+    error: Exception, status: int, code: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    excused = written(monkeypatch, metrics.REQUEST_EXCUSED)
+    assert (await post(FakeService(early=error), ONE)).status_code == status
+    assert [labels["code"] for labels in excused.labels] == ([] if code is None else [code])
 
 
 async def test_json_that_is_not_json():

@@ -15,11 +15,14 @@ from serve_app.observe import metrics
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "k8s" / "components" / "monitoring"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
+_RULES = ("objective.yaml", "rules.yaml", "imagery.yaml", "probe/probe.yaml")
+_RECORDED = re.compile(r"\b[a-z_]+:\w+:\w+")
 _NAME = re.compile(r"\bray_[a-z0-9_]+\b")
 _LABEL = re.compile(r"\{[^}]*\}|\b(?:by|without) \([^)]*\)|\"[^\"]*\"")
 
 # They count faults, so a scrape of a healthy service may lack them; that they can be made, a unit test says.
 WITHOUT_A_FAULT_NEVER = (
+    metrics.REQUEST_EXCUSED,
     metrics.FETCH_RETRIES,
     metrics.LIMITER_COMPLAINTS,
     metrics.LIMITER_LOST_RENEWALS,
@@ -48,10 +51,20 @@ def not_here_names() -> tuple[str, ...]:
     return tuple(_NOT_HERE)
 
 
+def groups() -> list[dict[str, Any]]:
+    """The groups of rules, as written; what is recorded comes before those that ask for it."""
+    docs = [doc for name in _RULES for doc in yaml.safe_load_all((COMPONENT / name).read_text())]
+    return [group for doc in docs if doc["kind"] == "PrometheusRule" for group in doc["spec"]["groups"]]
+
+
 def rules() -> list[dict[str, Any]]:
     """The alerts, as written."""
-    found = yaml.safe_load((COMPONENT / "rules.yaml").read_text())
-    return [rule for group in found["spec"]["groups"] for rule in group["rules"]]
+    return [rule for group in groups() for rule in group["rules"] if "alert" in rule]
+
+
+def records() -> dict[str, str]:
+    """The recorded names with their expressions."""
+    return {rule["record"]: rule["expr"] for group in groups() for rule in group["rules"] if "record" in rule}
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
@@ -73,9 +86,18 @@ def asked_metrics() -> Iterator[tuple[str, str]]:
     """Yield where a metric is asked for, and its name."""
     for rule in rules():
         yield from ((rule["alert"], name) for name in names_in(rule["expr"]))
+    for recorded, expression in records().items():
+        yield from ((recorded, name) for name in names_in(expression))
     for file, dashboard in dashboards().items():
         for title, query in queries(dashboard):
             yield from ((f"{file}: {title}", name) for name in names_in(query))
+
+
+def asked_records() -> set[str]:
+    """The recorded names that alerts and dashboards ask for."""
+    asked = [rule["expr"] for rule in rules()]
+    asked += [query for dashboard in dashboards().values() for _, query in queries(dashboard)]
+    return {name for expression in asked for name in _RECORDED.findall(expression)}
 
 
 def names_in(expression: str) -> list[str]:

@@ -21,16 +21,20 @@ from tests.k8s.monitoring import (
     ROOT,
     RUNBOOKS,
     asked_metrics,
+    asked_records,
     dashboards,
+    groups,
     names_in,
     not_here_names,
     queries,
+    records,
     rules,
 )
 from tests.k8s.promtool import MISSING, is_left_out, promtool
 
 _OURS = {name: measure for measure in metrics.ALL for name in measure.exported}
-_ADDED = ("namespace", "NodeAddress")  # by the scrape and by Ray
+_ADDED = ("namespace", "ray_cluster", "NodeAddress")  # by the scrape and by Ray
+PLAYED = sorted(Path(__file__).parent.glob("alerts*.yaml"))
 _SELECTED = re.compile(r"(ray_rs_embed_[a-z0-9_]+)\{([^}]*)\}")
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
@@ -50,6 +54,10 @@ def test_every_metric_of_ours_that_is_asked_for_is_defined() -> None:
     assert asked <= set(_OURS), f"nothing writes {sorted(asked - set(_OURS))}"
 
 
+def test_what_is_recorded_is_asked_for_and_the_reverse() -> None:
+    assert asked_records() == set(records())
+
+
 def test_every_metric_of_ours_is_looked_at() -> None:
     asked = {name for _, name in asked_metrics()}
     unseen = [measure.name for measure in metrics.ALL if not asked & set(measure.exported)]
@@ -57,7 +65,7 @@ def test_every_metric_of_ours_is_looked_at() -> None:
 
 
 def test_labels_are_those_that_the_metrics_have() -> None:
-    expressions = [rule["expr"] for rule in rules()]
+    expressions = [rule["expr"] for rule in rules()] + list(records().values())
     expressions += [query for board in dashboards().values() for _, query in queries(board)]
     found = 0
     for expression in expressions:
@@ -67,7 +75,7 @@ def test_labels_are_those_that_the_metrics_have() -> None:
             found += 1
         ours = [name for name in names_in(expression) if name in _OURS]
         for group in _BY.findall(expression):
-            if len(ours) == len(names_in(expression)):
+            if ours and len(ours) == len(names_in(expression)):
                 known = {label for name in ours for label in _OURS[name].label_names} | {"le", *_ADDED}
                 assert set(group.split(", ")) <= known, expression
     assert found > 20
@@ -83,13 +91,13 @@ def test_nothing_asks_for_the_sum_of_a_histogram() -> None:
 
 
 def test_two_clusters_are_told_apart_everywhere() -> None:
-    for rule in rules():
-        groups = _BY.findall(rule["expr"])
-        assert all("namespace" in group.split(", ") for group in groups), rule["alert"]
-        assert groups or "ray_node_" in rule["expr"], rule["alert"]  # those keep every label
+    for expression in [*(rule["expr"] for rule in rules()), *records().values()]:
+        kept = _BY.findall(expression)
+        assert all("namespace" in group.split(", ") for group in kept), expression
+        assert kept or "ray_node_" in expression or not names_in(expression), expression  # those keep every label
     for board in dashboards().values():
         for title, query in queries(board):
-            selectors = re.findall(r"\bray_[a-z0-9_]+(\{[^}]*\})?", query)
+            selectors = re.findall(r"\bray_[a-z0-9_]+(\{[^}]*\})?", _BY.sub("", query))
             chosen = all('namespace=~"$namespace"' in selector for selector in selectors)
             assert chosen or title == "variable namespace", title
 
@@ -143,6 +151,13 @@ def test_every_runbook_says_what_it_means_and_what_to_do() -> None:
         assert all(f"**{part}.**" in section for part in ("Means", "Look", "Do")), section.splitlines()[0]
 
 
+def test_the_panels_that_runbooks_name_are_there() -> None:
+    titles = {panel["title"] for board in dashboards().values() for panel in board["panels"]}
+    named = {name.replace("\n", " ") for name in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOKS.read_text())}
+    assert len(named) > 10
+    assert named <= titles, named - titles
+
+
 def test_panels_do_not_overlap() -> None:
     for board in dashboards().values():
         seen: dict[tuple[int, int], str] = {}
@@ -157,9 +172,9 @@ def test_panels_do_not_overlap() -> None:
 
 @pytest.fixture(scope="module")
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The base with this component."""
+    """The base with this component, and the probe that is one of its own."""
     folder = tmp_path_factory.mktemp("overlay")
-    parts = {"resources": [K8S / "base"], "components": [COMPONENT]}
+    parts = {"resources": [K8S / "base"], "components": [COMPONENT, COMPONENT / "probe"]}
     relative = {name: [os.path.relpath(path, folder) for path in paths] for name, paths in parts.items()}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "rs-embed", **relative}))
     return os.path.relpath(folder, K8S)
@@ -197,8 +212,7 @@ def test_an_overlay_carries_the_dashboard(overlay: str) -> None:
 
 
 def test_promtool_takes_the_rules(tool: Path, tmp_path: Path) -> None:
-    spec = yaml.safe_load((COMPONENT / "rules.yaml").read_text())["spec"]
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups()}))
     done = subprocess.run(
         [tool, "check", "rules", "--lint-fatal", tmp_path / "rules.yaml"],
         check=False,
@@ -206,7 +220,7 @@ def test_promtool_takes_the_rules(tool: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(rules())} rules found" in done.stdout
+    assert f"{len(rules()) + len(records())} rules found" in done.stdout
 
 
 def test_promtool_refuses_a_query_that_is_none(tool: Path, tmp_path: Path) -> None:
@@ -217,18 +231,18 @@ def test_promtool_refuses_a_query_that_is_none(tool: Path, tmp_path: Path) -> No
     assert done.returncode != 0
 
 
-def test_alerts_fire_when_they_should_and_not_otherwise(tool: Path, tmp_path: Path) -> None:
-    """``alerts.yaml`` plays time series to the rules, good and bad ones."""
-    bare = [{name: value for name, value in rule.items() if name != "annotations"} for rule in rules()]
+@pytest.mark.parametrize("played", PLAYED, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_otherwise(played: Path, tool: Path, tmp_path: Path) -> None:
+    """Each file plays time series to the rules, good and bad ones."""
+    every = [rule for group in groups() for rule in group["rules"]]
+    bare = [{name: value for name, value in rule.items() if name != "annotations"} for rule in every]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": bare}]}))
-    (tmp_path / "alerts.yaml").write_text((Path(__file__).parent / "alerts.yaml").read_text())
-    done = subprocess.run(
-        [tool, "test", "rules", tmp_path / "alerts.yaml"], check=False, capture_output=True, text=True
-    )
+    (tmp_path / played.name).write_text(played.read_text())
+    done = subprocess.run([tool, "test", "rules", tmp_path / played.name], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_is_raised_once_in_its_test() -> None:
-    played = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())["tests"]
+    played = [test for path in PLAYED for test in yaml.safe_load(path.read_text())["tests"]]
     raised = {case["alertname"] for test in played for case in test["alert_rule_test"] if case.get("exp_alerts")}
     assert raised == {rule["alert"] for rule in rules()}

@@ -1,4 +1,4 @@
-"""PodMonitor and PrometheusRule have the fields that the Prometheus operator reads, and of its types."""
+"""PodMonitor, PrometheusRule and Probe have the fields that the Prometheus operator reads, and of its types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from pydantic import BaseModel, ValidationError
 from tests.k8s.manifests import OVERLAYS, Doc, called, documents, of_kind
 from tests.k8s.unknown import unknown
 
-KINDS: dict[str, type[BaseModel]] = {"PodMonitor": v1.PodMonitor, "PrometheusRule": v1.PrometheusRule}
+KINDS: dict[str, type[BaseModel]] = {
+    "PodMonitor": v1.PodMonitor,
+    "PrometheusRule": v1.PrometheusRule,
+    "Probe": v1.Probe,
+}
 
 
 def mistakes(doc: Doc) -> list[str]:
@@ -31,8 +35,17 @@ def test_objects_have_known_fields_of_the_right_types(overlay: str) -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
-def test_production_has_both_kinds() -> None:
-    assert {doc["kind"] for doc in of_kind(documents("overlays/production"), *KINDS)} == set(KINDS)
+def test_the_probe_has_too() -> None:
+    docs = documents("components/monitoring/probe")
+    assert {doc["kind"] for doc in docs} == {"Probe", "PrometheusRule"}
+    assert [mistakes(doc) for doc in docs] == [[], []]
+    docs[0]["spec"]["targets"]["staticConfig"]["urls"] = []
+    assert mistakes(docs[0])
+
+
+def test_production_has_both_of_the_others() -> None:
+    kinds = {doc["kind"] for doc in of_kind(documents("overlays/production"), *KINDS)}
+    assert kinds == {"PodMonitor", "PrometheusRule"}
 
 
 @pytest.mark.parametrize(

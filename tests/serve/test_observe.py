@@ -66,10 +66,15 @@ def test_every_metric_that_needs_no_fault_is_exposed(page: str) -> None:
     assert counted <= _names(list(metrics.ALL)) | made_up
 
 
-def test_numbers_add_up(page: str) -> None:
+def test_numbers_add_up(page: str, service: Serving) -> None:
     for least, name, labels in _AT_LEAST:
         assert value(page, name, **labels) >= least
     assert value(page, "ray_rs_embed_forward_weights_loaded", model="remoteclip-vit-b-32") == 0
+    for name, told in (
+        ("ray_rs_embed_fetch_wanted_actors", service.settings.fetch.actors),
+        ("ray_rs_embed_request_limit_jobs", service.settings.http.max_ongoing_requests),
+    ):
+        assert value(page, name, application="main") == told  # there is one router
     area = value(page, "ray_rs_embed_stream_km2_total", **_MODEL)
     assert 0 < area / value(page, "ray_rs_embed_stream_rows_total", outcome="ok", **_MODEL) < 1  # 160 m to half a km
 
