@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypedDict
 
-from rs_embed_core.errors import CheckpointError
+from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory
 from rs_embed_core.prepare import example
 from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
@@ -48,6 +48,10 @@ class EncoderReplica:
     once, other models and other weights of this one keep serving, and the load is tried again when half a minute has
     passed.
 
+    A device that is gone (an illegal access, an ECC error: CUDA answers that process nothing any more) fails the
+    replica. Until Serve has ended it nobody is answered: a replica that fails at once looks the least busy and would be
+    sent everything, while callers of one that ends send their groups to another.
+
     Args:
         ask: the model and variant, with everything else at its default.
         settings: of this deployment.
@@ -83,6 +87,7 @@ class EncoderReplica:
         )
         self._failures: dict[HubFile | None, tuple[CheckpointError, float]] = {}  # by the weights that are missing
         self._forward_ms = 0.0
+        self._device_gone = False
         if settings.warm_up:
             self._warm_up()
 
@@ -116,10 +121,16 @@ class EncoderReplica:
         self._batcher.max_batch = user_config.get("batch_size") or self._default_batch()
 
     def check_health(self) -> None:
-        """Serve asks every few seconds: then levels are told. One told while the process starts would be lost."""
+        """Serve asks every few seconds: then levels are told. One told while the process starts would be lost.
+
+        Raises:
+            ForwardError: the device is gone; Serve ends the replica when it has heard so three times.
+        """
         metrics.FORWARD_WEIGHTS_LOADED.set(float(self._has_weights), self._name)
         metrics.BATCH_LIMIT_SAMPLES.set(self._batcher.max_batch, self._name)
         metrics.BATCH_WAITING_SAMPLES.set(self._batcher.waiting, self._name)
+        if self._device_gone:
+            raise ForwardError(f"{self._encoder.device} computes nothing any more; the replica must be replaced.")
 
     async def status(self) -> dict[str, str | int | float | None]:
         """State for the catalogue: whether weights are loaded, samples waiting, device, batch size, process id.
@@ -184,6 +195,8 @@ class EncoderReplica:
             forward_failed(self._name, len(batch), error)
             if isinstance(error, CheckpointError):
                 self._miss(selection, error)
+            if self._device_gone:
+                await asyncio.Event().wait()  # for the end of the replica
             raise
         finally:
             metrics.FORWARD_BUSY_SECONDS.add(time.perf_counter() - started, self._name)
@@ -204,6 +217,11 @@ class EncoderReplica:
         halvings = self._encoder.halvings
         try:
             return self._encoder.forward(batch, selection)
+        except (CheckpointError, InvalidInput, OutOfMemory):
+            raise
+        except Exception:
+            self._device_gone = not self._encoder.alive()
+            raise
         finally:
             metrics.FORWARD_HALVINGS.add(self._encoder.halvings - halvings, self._name)
             self._forward_ms += 1e3 * (time.process_time() - started)

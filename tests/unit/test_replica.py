@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.encoder import Encoder
-from rs_embed_core.errors import CheckpointError
+from rs_embed_core.errors import CheckpointError, ForwardError
 from rs_embed_core.inputs import Variant
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
@@ -94,6 +95,40 @@ async def test_a_bug_in_a_network_is_counted_and_logged(
     (line,) = caplog.records
     assert line.message == "a forward failed"
     assert line.exc_info is not None
+
+
+async def test_a_replica_whose_device_is_gone_asks_to_be_replaced_and_answers_nobody() -> None:
+    with registered(averages_card()) as card:
+        batch, selection = samples(card, 3)
+        settings = ModelSettings(model=card.id, device="meta", warm_up=False)  # takes everything and answers nothing
+        replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings())
+        replica.check_health()
+        calls = [asyncio.ensure_future(replica.encode([Payload((batch,))], selection)) for _ in range(2)]
+        while not unhealthy(replica):  # noqa: ASYNC110 - it is asked, as Serve asks it
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert not any(call.done() for call in calls)
+        for call in calls:
+            call.cancel()
+
+
+@pytest.mark.parametrize("how", ["bug", "runtime", "memory", "nan"])
+async def test_a_replica_whose_network_fails_stays_healthy(how: str) -> None:
+    with registered(failing_card(how)) as card:
+        batch, selection = samples(card, 2)
+        settings = ModelSettings(model=card.id, device="cpu", warm_up=False)
+        replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings())
+        with contextlib.suppress(KeyError):
+            await replica.encode([Payload((batch,))], selection)
+        assert not unhealthy(replica)
+
+
+def unhealthy(replica: EncoderReplica) -> bool:
+    try:
+        replica.check_health()
+    except ForwardError:
+        return True
+    return False
 
 
 ABSENT = HubFile("nobody/nothing", "weights.safetensors", "0" * 40)
