@@ -119,6 +119,8 @@ class Encoder:
                 return self._networks[key]
             if self._card.network is None:
                 raise Unsupported(f"{self._card.id} is precomputed: it has no network to load.")
+            if weights is not None:
+                self._checkpoints.locate(weights)  # a network that nothing fills is not worth building
             module, name = self._card.network.split(":")
             build: Callable[..., nn.Module] = vars(importlib.import_module(module))[name]
             network = build(**arguments).eval().requires_grad_(requires_grad=False)

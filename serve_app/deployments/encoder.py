@@ -186,6 +186,7 @@ class EncoderReplica:
 
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         """One forward in the device's own thread, so that the replica keeps answering."""
+        self._check_weights(selection)  # a batch before this one may have missed them
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run  # the thread's log lines name the requests too
         started = time.perf_counter()

@@ -162,3 +162,15 @@ async def test_missing_weights_of_one_modality_are_no_other_s_problem(absent: st
         status = await replica.status()
     assert status["state"] == state
     assert ABSENT.file in str(status["message"])
+
+
+async def test_missing_weights_are_looked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looked = written(monkeypatch, metrics.FORWARD_FAILURES)
+    with registered(two_modalities(absent="s2")) as card:
+        settings = ModelSettings(model=card.id, device="cpu", warm_up=False, batch_size=4)
+        replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings(root=tmp_path, offline=True))
+        replica.reconfigure({"batch_size": 4})
+        batch, selection = samples(card, 24)
+        ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
+    assert [error.code for _, error in part.errors] == ["checkpoint_error"] * 24
+    assert [labels["code"] for labels in looked.labels] == ["checkpoint_error"]
