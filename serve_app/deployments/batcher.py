@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
 from rs_embed_core.embedding import EncoderInfo
-from rs_embed_core.errors import CheckpointError, RSEmbedError
+from rs_embed_core.errors import CheckpointError, ForwardError, RSEmbedError
 from rs_embed_core.sample import Batch, join
 from rs_embed_core.tokens import Tokens
 from serve_app.observe.origin import Origin, adopt, origin, together
@@ -189,9 +189,15 @@ class Batcher[S: Hashable]:
         try:
             tokens, info = await self._run(batch, needs)
             return Done(list(tokens), info)
-        except RSEmbedError as error:
+        except Exception as error:  # noqa: BLE001 - a process edge: one sample must not fail its neighbours
             if len(batch) == 1 or isinstance(error, CheckpointError):
-                return Done([error] * len(batch), None)
+                return Done([_known(error)] * len(batch), None)
             alone = [await self._done(batch.take(index, index + 1), needs) for index in range(len(batch))]
             outcomes = [outcome for one in alone for outcome in one.outcomes]
             return Done(outcomes, next((one.info for one in alone if one.info is not None), None))
+
+
+def _known(error: Exception) -> RSEmbedError:
+    if isinstance(error, RSEmbedError):
+        return error
+    return ForwardError(f"the forward failed: {type(error).__name__}: {error}")

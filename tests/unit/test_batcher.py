@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import ForwardError
@@ -22,9 +23,11 @@ def batch(values: list[float], width: int = 2) -> Batch:
 class Device:
     """Doubles its input; remembers every batch; fails on what it is told to."""
 
-    def __init__(self, *, poison: float | None = None, hold: bool = False) -> None:
+    def __init__(
+        self, *, poison: float | None = None, hold: bool = False, fault: type[Exception] = ForwardError
+    ) -> None:
         self.sizes: list[int] = []
-        self._poison = poison
+        self._poison, self._fault = poison, fault
         self.gate = asyncio.Event()
         if not hold:
             self.gate.set()
@@ -34,7 +37,7 @@ class Device:
         await self.gate.wait()
         image = given.arrays["image"]
         if self._poison is not None and (image == self._poison).any():
-            raise ForwardError("poison")
+            raise self._fault("poison")
         return [Tokens(row * 2, (1, 1)) for row in image], INFO
 
 
@@ -98,11 +101,13 @@ async def test_what_failed_was_computed_by_nothing() -> None:
     assert (await batcher.submit(batch([5, 6]), "m")).info == INFO
 
 
-async def test_one_bad_sample_fails_alone() -> None:
-    device = Device(poison=5)
-    batcher: Batcher[str] = Batcher(device, max_batch=8)
-    outcomes = first(await batcher.submit(batch(list(range(8))), "m"))
-    assert outcomes == [0, 2, 4, 6, 8, "ForwardError", 12, 14]
+@pytest.mark.parametrize("fault", [ForwardError, IndexError])
+async def test_one_bad_sample_fails_alone(fault: type[Exception]) -> None:
+    batcher: Batcher[str] = Batcher(Device(poison=5, fault=fault), max_batch=8)
+    done = await asyncio.gather(*(batcher.submit(batch([4 * i, 4 * i + 1]), "m") for i in range(3)))
+    outcomes = [outcome for one in done for outcome in first(one)]
+    assert outcomes == [0, 2, 8, "ForwardError", 16, 18]
+    assert "poison" in str(done[1].outcomes[1])
 
 
 async def test_a_cancelled_submit_takes_its_samples_back() -> None:

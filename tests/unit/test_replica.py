@@ -89,8 +89,9 @@ async def test_a_bug_in_a_network_is_counted_and_logged(
         replica = EncoderReplica(
             Ask(card.id), ModelSettings(model=card.id, device="cpu", warm_up=False), CheckpointSettings()
         )
-        with caplog.at_level("ERROR", "serve_app"), contextlib.suppress(KeyError):
-            await replica.encode([Payload((batch,))], selection)
+        with caplog.at_level("ERROR", "serve_app"):
+            ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
+    assert [(index, error.code) for index, error in part.errors] == [(0, "forward_error")]
     assert [labels["code"] for labels in failures.labels] == ["internal_error"]
     (line,) = caplog.records
     assert line.message == "a forward failed"
@@ -118,8 +119,7 @@ async def test_a_replica_whose_network_fails_stays_healthy(how: str) -> None:
         batch, selection = samples(card, 2)
         settings = ModelSettings(model=card.id, device="cpu", warm_up=False)
         replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings())
-        with contextlib.suppress(KeyError):
-            await replica.encode([Payload((batch,))], selection)
+        await replica.encode([Payload((batch,))], selection)
         assert not unhealthy(replica)
 
 
