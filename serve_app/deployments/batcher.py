@@ -35,6 +35,11 @@ class Done:
     outcomes: list[Outcome]
     info: EncoderInfo | None
 
+    @property
+    def error(self) -> RSEmbedError | None:
+        """Of the first sample that failed."""
+        return next((outcome for outcome in self.outcomes if isinstance(outcome, RSEmbedError)), None)
+
 
 @dataclass(frozen=True)
 class Forwarded:
@@ -43,15 +48,15 @@ class Forwarded:
     Attributes:
         origins: the requests that had samples in it.
         waited_s: how long the oldest sample had waited.
-        began_ns: ``time.time_ns()`` at its start.
-        ended_ns: the same at its end.
+        when: ``time.time_ns()`` at its start and at its end.
+        error: of the first sample that failed; None where none did.
     """
 
     origins: tuple[Origin, ...]
     samples: int
     waited_s: float
-    began_ns: int
-    ended_ns: int
+    when: tuple[int, int]
+    error: Exception | None
 
 
 @dataclass(eq=False)
@@ -165,15 +170,18 @@ class Batcher[S: Hashable]:
         adopt(together(origins))
         waited_s = time.monotonic() - min(piece.owner.since for piece in pieces)
         began_ns = time.time_ns()
+        failed: Exception | None = None
         try:
             batch = join([piece.batch for piece in pieces])
             done = await self._done(batch, needs)
+            failed = done.error
             position = 0
             for piece in pieces:
                 count = piece.stop - piece.start
                 piece.owner.settle(piece.start, done.outcomes[position : position + count], done.info)
                 position += count
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            failed = error
             for piece in pieces:
                 if not piece.owner.done.done():
                     piece.owner.done.set_exception(error)
@@ -182,7 +190,7 @@ class Batcher[S: Hashable]:
             self._kick()
             if self._on_forward is not None:
                 samples = sum(piece.stop - piece.start for piece in pieces)
-                self._on_forward(Forwarded(origins, samples, waited_s, began_ns, time.time_ns()))
+                self._on_forward(Forwarded(origins, samples, waited_s, (began_ns, time.time_ns()), failed))
 
     async def _done(self, batch: Batch, needs: S) -> Done:
         """Forward a batch; on failure go one by one, so that one sample fails alone."""

@@ -160,15 +160,19 @@ class EncoderReplica:
         Raises:
             CheckpointError: the weights are missing or do not fit.
         """
-        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads)):
-            return await self._encoded(payloads, selection)
+        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads)) as work:
+            return await self._encoded(payloads, selection, work)
 
-    async def _encoded(self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection) -> Encoded:
+    async def _encoded(
+        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, work: tracing.Work
+    ) -> Encoded:
         self._check_weights(selection)
         arrived = time.perf_counter()
         ready = [item if isinstance(item, Payload) else await item for item in payloads]
         batches = [batch for payload in ready for batch in payload.batches]
         done = await asyncio.gather(*(self._batcher.submit(batch, selection) for batch in batches))
+        if error := next((one.error for one in done if one.error is not None), None):
+            work.fail(type(error).__name__, error.code)
         encoded = iter([EncodedBatch.of(one.outcomes) for one in done])
         blocks = tuple(tuple(next(encoded) for _ in payload.batches) for payload in ready)
         info = next((one.info for one in done if one.info is not None), self._encoder.info())
@@ -209,9 +213,9 @@ class EncoderReplica:
         metrics.BATCH_SAMPLES.observe(done.samples, self._name)
         metrics.BATCH_FORWARDED_SAMPLES.add(done.samples, self._name)
         metrics.BATCH_WAIT_SECONDS.observe(done.waited_s, self._name)
-        facts: dict[str, tracing.Fact] = {"samples": done.samples, "waited_s": done.waited_s}
+        facts = {"samples": done.samples, "waited_s": done.waited_s, "requests": len(done.origins)}
         for origin in done.origins:
-            tracing.past("forward", origin, done.began_ns, done.ended_ns, {**facts, "requests": len(done.origins)})
+            tracing.past("forward", origin, when=done.when, facts=facts, error=done.error)
 
     def _timed_forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         started = time.process_time()
