@@ -148,7 +148,12 @@ class EncoderReplica:
         }
 
     async def encode(
-        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, caller: Origin = NOBODY
+        self,
+        payloads: Sequence[Awaitable[Payload] | Payload],
+        selection: Selection,
+        caller: Origin = NOBODY,
+        *,
+        bulk: bool = True,
     ) -> Encoded:
         """Compute a group of blocks.
 
@@ -156,23 +161,25 @@ class EncoderReplica:
             payloads: references (read here, straight from shared memory) or the payloads themselves.
             selection: variant, modality and options; equal for the whole group.
             caller: the request that it is done for.
+            bulk: of a long job: samples of short ones go first.
 
         Raises:
             CheckpointError: the weights are missing or do not fit.
         """
-        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads)) as work:
-            return await self._encoded(payloads, selection, work)
+        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads), bulk=bulk) as work:
+            encoded = await self._encoded(payloads, selection, bulk=bulk)
+            if error := next((error for block in encoded.blocks for part in block for _, error in part.errors), None):
+                work.fail(type(error).__name__, error.code)
+            return encoded
 
     async def _encoded(
-        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, work: tracing.Work
+        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, *, bulk: bool
     ) -> Encoded:
         self._check_weights(selection)
         arrived = time.perf_counter()
         ready = [item if isinstance(item, Payload) else await item for item in payloads]
         batches = [batch for payload in ready for batch in payload.batches]
-        done = await asyncio.gather(*(self._batcher.submit(batch, selection) for batch in batches))
-        if error := next((one.error for one in done if one.error is not None), None):
-            work.fail(type(error).__name__, error.code)
+        done = await asyncio.gather(*(self._batcher.submit(batch, selection, bulk=bulk) for batch in batches))
         encoded = iter([EncodedBatch.of(one.outcomes) for one in done])
         blocks = tuple(tuple(next(encoded) for _ in payload.batches) for payload in ready)
         info = next((one.info for one in done if one.info is not None), self._encoder.info())

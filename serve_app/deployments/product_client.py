@@ -20,13 +20,13 @@ class ProductClient:
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
         """Hand on a group of blocks.
 
         Raises:
             PayloadLost: a block is gone from the object store.
         """
-        del selection
+        del selection, bulk
         started = time.perf_counter()
         blocks = []
         for reference in payloads:

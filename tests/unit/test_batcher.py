@@ -10,7 +10,8 @@ from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import ForwardError
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tokens import Tokens
-from serve_app.deployments.batcher import Batcher, Done
+from serve_app.deployments.batcher import Batcher
+from serve_app.deployments.waiting import Done
 
 INFO = EncoderInfo("cpu", "float32", None, ())
 
@@ -27,6 +28,7 @@ class Device:
         self, *, poison: float | None = None, hold: bool = False, fault: type[Exception] = ForwardError
     ) -> None:
         self.sizes: list[int] = []
+        self.forwards: list[list[float]] = []
         self._poison, self._fault = poison, fault
         self.gate = asyncio.Event()
         if not hold:
@@ -34,8 +36,9 @@ class Device:
 
     async def __call__(self, given: Batch, needs: str) -> tuple[list[Tokens], EncoderInfo]:
         self.sizes.append(len(given))
-        await self.gate.wait()
         image = given.arrays["image"]
+        self.forwards.append(image[:, 0].tolist())
+        await self.gate.wait()
         if self._poison is not None and (image == self._poison).any():
             raise self._fault("poison")
         return [Tokens(row * 2, (1, 1)) for row in image], INFO
@@ -93,6 +96,30 @@ async def test_unequal_needs_never_share_a_batch_and_each_hears_what_computed_it
     infos = [done.info for done in await asyncio.gather(*jobs)]
     assert sorted(forwards) == [("a", 2), ("a", 4), ("b", 4)]
     assert [info and info.device for info in infos] == ["a", "b", "a", "b", "a"]
+
+
+async def test_short_requests_go_before_long_jobs_and_these_fill_what_room_they_leave() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=4)
+    jobs = [asyncio.create_task(batcher.submit(batch([0] * 10), "m"))]
+    await asyncio.sleep(0.01)
+    jobs += [asyncio.create_task(batcher.submit(batch([i]), "m", bulk=False)) for i in (1, 2)]
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    await asyncio.gather(*jobs)
+    assert device.forwards == [[0] * 4, [1, 2, 0, 0], [0] * 4]
+
+
+async def test_short_requests_of_another_shape_go_first_and_long_jobs_have_every_fourth_forward() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=2)
+    jobs = [asyncio.create_task(batcher.submit(batch([0] * 6), "m"))]
+    await asyncio.sleep(0.01)
+    jobs += [asyncio.create_task(batcher.submit(batch([1] * 10, width=3), "m", bulk=False))]
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    await asyncio.gather(*jobs)
+    assert [values[0] for values in device.forwards] == [0, 1, 1, 1, 0, 1, 1, 0]
 
 
 async def test_what_failed_was_computed_by_nothing() -> None:
