@@ -78,7 +78,7 @@ type Forward = Callable[[Batch], tuple[list[Tokens], EncoderInfo]]
 def _forward(selection: Selection, device: str) -> Forward:
     """What computes a batch: the network, or nothing for a precomputed product."""
     if get_card(selection.model)[0].product is not None:
-        return lambda batch: (passed(batch), INFO)
+        return lambda batch: (passed(batch).unpack(), INFO)
     encoder = _encoder(selection.model, selection.variant, device, generation())
     return lambda batch: encoder.forward(batch, selection)
 

@@ -87,7 +87,7 @@ def _model(ask: Ask, workers: Workers, checkpoints: CheckpointSettings) -> _Mode
     card, selection = shared.card, shared.selection
     size = card.variant(selection.variant, selection.modality).batch_size
     if card.product is not None:
-        return _Model(ask, lambda batch: (passed(batch), INFO), size)
+        return _Model(ask, lambda batch: (passed(batch).unpack(), INFO), size)
     from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch, only where something is computed
     from rs_embed_core.encoder import Encoder  # noqa: PLC0415 - see above
 
