@@ -9,9 +9,11 @@ from rs_embed_core.plan import plan
 from rs_embed_core.specs.request import Ask
 from serve_app.deployments.fetcher import Fetcher
 from serve_app.flow import Dealer, Order, Pace, Window, fair_share
+from serve_app.observe import metrics
 from serve_app.settings import FetchSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, Hurry, Item
 from serve_app.wire.rows import Row
+from tests.unit.written import written
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,12 @@ async def test_a_fetch_actor_fills_its_blocks_while_nobody_waits_for_them() -> N
     fetcher = Fetcher(settings, ProviderSettings(synthetic_delay_ms=20))
     assert await blocks_of(fetcher, patience_s=30) == [6]
     assert len(await blocks_of(fetcher, patience_s=0)) > 1
+
+
+async def test_the_wait_for_a_thread_of_a_fetch_actor_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = written(monkeypatch, metrics.FETCH_WAIT_SECONDS)
+    fetcher = Fetcher(FetchSettings(concurrency=1), ProviderSettings(synthetic_delay_ms=20))
+    await blocks_of(fetcher, patience_s=30)
+    assert len(waits.observed) == 6
+    assert max(waits.observed) >= 5 * 0.02  # the last one's, behind five reads
+    assert waits.labels[0]["provider"] == "synthetic"
