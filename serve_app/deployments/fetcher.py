@@ -102,7 +102,9 @@ class Fetcher:
         self._under_way = 0
         self._quota, self._quotas = quota, providers.quotas
         self._bills = Bills()
-        self._tasks: list[asyncio.Task[None]] = []
+        # Ray makes actors in their loop. A level that nothing tells makes an idle actor look as one that is missing.
+        self._tasks = [asyncio.get_running_loop().create_task(self._tell())]
+        self._leases: Leases | None = None
 
     def _set_up(self, providers: ProviderSettings) -> ProviderTable:
         """Make the providers and register them in this process."""
@@ -157,15 +159,12 @@ class Fetcher:
         count_block(info.items, provider=provider, model=model, samples=info.samples, waits_s=waits_s)
 
     def _begin(self) -> None:
-        """Begin, with the first span, to tell how it stands and to hold this actor's parts of the quotas."""
-        if self._tasks:
+        """Hold this actor's parts of the quotas, from the first span on."""
+        if self._leases is not None or self._quota is None or not self._gates:
             return
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._tell()))
-        if self._quota is not None and self._gates:
-            holder = f"{os.getpid()}-{uuid4().hex}"
-            find = partial(quota_actor, self._quota, self._quotas)
-            self._tasks.append(loop.create_task(Leases(holder, self._gates, find).run()))
+        holder = f"{os.getpid()}-{uuid4().hex}"
+        self._leases = Leases(holder, self._gates, partial(quota_actor, self._quota, self._quotas))
+        self._tasks.append(asyncio.get_running_loop().create_task(self._leases.run()))
 
     async def _tell(self) -> None:
         """Tell levels again and write what reads have cost, until cancelled."""

@@ -217,7 +217,7 @@ async def test_closing_the_stream_cancels_its_work() -> None:
         (Job(Ask(model="mosaiks", backend="geo"), places(1)), UnknownProvider),
     ],
 )
-def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
+async def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
     with pytest.raises(error):
         router().route(job)
 

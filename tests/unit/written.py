@@ -11,7 +11,7 @@ from serve_app.observe.measures import Measure
 
 @dataclass
 class Written:
-    """What a counter or a histogram was told."""
+    """What a metric was told."""
 
     total: float = 0.0
     labels: list[dict[str, str]] = field(default_factory=list)
@@ -21,6 +21,9 @@ class Written:
     def observe(self, amount: float, labels: dict[str, str]) -> None:
         self.observed.append(amount)
         self.labels.append(labels)
+
+    def set(self, amount: float, labels: dict[str, str]) -> None:
+        self.observe(amount, labels)
 
     def inc(self, amount: float, labels: dict[str, str]) -> None:
         self.total += amount
