@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
 from rs_embed_core.embedding import EncoderInfo
-from rs_embed_core.errors import CheckpointError, ForwardError, RSEmbedError
+from rs_embed_core.errors import CheckpointError, ForwardError
 from rs_embed_core.sample import Batch, Signature, join
 from rs_embed_core.tokens import Tokens
 from serve_app.deployments.waiting import Done, Line, Piece, Waiting
@@ -145,13 +145,7 @@ class Batcher[S: Hashable]:
             return Done(list(tokens), info)
         except Exception as error:  # noqa: BLE001 - a process edge: one sample must not fail its neighbours
             if len(batch) == 1 or isinstance(error, CheckpointError):
-                return Done([_known(error)] * len(batch), None)
+                return Done([ForwardError.of(error)] * len(batch), None)
             alone = [await self._done(batch.take(index, index + 1), needs) for index in range(len(batch))]
             outcomes = [outcome for one in alone for outcome in one.outcomes]
             return Done(outcomes, next((one.info for one in alone if one.info is not None), None))
-
-
-def _known(error: Exception) -> RSEmbedError:
-    if isinstance(error, RSEmbedError):
-        return error
-    return ForwardError(f"the forward failed: {type(error).__name__}: {error}")

@@ -116,16 +116,10 @@ def _encoded(model: _Model, batch: Batch, info: EncoderInfo) -> tuple[list[Token
             if len(part) > 1:
                 waiting = [part.take(i, i + 1) for i in range(len(part))] + waiting
             else:
-                outcomes.append(_known(error))
+                outcomes.append(ForwardError.of(error))
         else:
             outcomes.extend(tokens)
     return outcomes, info
-
-
-def _known(error: Exception) -> RSEmbedError:
-    if isinstance(error, RSEmbedError):
-        return error
-    return ForwardError(f"the forward failed: {type(error).__name__}: {error}")
 
 
 def _failed(item: BlockItem) -> Row:
