@@ -95,6 +95,14 @@ class Encoder:
         """Where it computes: ``cpu``, ``cuda`` or ``mps``."""
         return self._device.type
 
+    def alive(self) -> bool:
+        """Whether the device still computes. A CUDA context that a fault has ended answers nothing any more."""
+        try:
+            torch.ones(1, device=self._device).add(1).item()  # waits for the device
+        except RuntimeError as error:
+            return isinstance(error, torch.OutOfMemoryError)
+        return True
+
     def load(self, selection: Selection, batch: Batch) -> Loaded:
         """The network for a selection, built and filled on first use.
 
@@ -111,6 +119,8 @@ class Encoder:
                 return self._networks[key]
             if self._card.network is None:
                 raise Unsupported(f"{self._card.id} is precomputed: it has no network to load.")
+            if weights is not None:
+                self._checkpoints.locate(weights)  # a network that nothing fills is not worth building
             module, name = self._card.network.split(":")
             build: Callable[..., nn.Module] = vars(importlib.import_module(module))[name]
             network = build(**arguments).eval().requires_grad_(requires_grad=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,7 +16,7 @@ from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.chip import Chip
 from rs_embed_core.embedding import Embedding, EncoderInfo
 from rs_embed_core.encoder import Encoder
-from rs_embed_core.errors import RSEmbedError
+from rs_embed_core.errors import CheckpointError, RSEmbedError
 from rs_embed_core.passthrough import INFO, passed
 from rs_embed_core.plan import Plan
 from rs_embed_core.prepare import prepare
@@ -78,7 +79,7 @@ type Forward = Callable[[Batch], tuple[list[Tokens], EncoderInfo]]
 def _forward(selection: Selection, device: str) -> Forward:
     """What computes a batch: the network, or nothing for a precomputed product."""
     if get_card(selection.model)[0].product is not None:
-        return lambda batch: (passed(batch), INFO)
+        return lambda batch: (passed(batch).unpack(), INFO)
     encoder = _encoder(selection.model, selection.variant, device, generation())
     return lambda batch: encoder.forward(batch, selection)
 
@@ -87,7 +88,7 @@ type Read = Callable[[], tuple[Plan, Callable[[], Chip]]]
 
 
 def run(reads: Sequence[Read], selection: Selection, device: str) -> list[Embedding]:
-    """Prepare batches of ROIs in threads, one batch ahead of the forwards; assemble in order.
+    """Prepare ROIs in threads, a batch ahead of the forwards; assemble in order.
 
     Raises:
         RSEmbedError: of the first ROI that failed; its ``index`` is in the context.
@@ -97,15 +98,38 @@ def run(reads: Sequence[Read], selection: Selection, device: str) -> list[Embedd
     size = card.variant(selection.variant, selection.modality).batch_size
     pool = ThreadPoolExecutor(_FETCHES_AHEAD, thread_name_prefix="fetch")
     try:
-        ahead: list[Future[_Ready]] = []
-        for start in range(0, len(reads) + size, size):
-            batch = ahead
-            ahead = [pool.submit(_prepared, i, reads[i]) for i in range(start, min(start + size, len(reads)))]
-            if batch:
-                results.extend(_embed([future.result() for future in batch], size, device))
+        for batch in _batches(pool, reads, size):
+            results.extend(_embed(batch, size, device))
     finally:
         pool.shutdown(cancel_futures=True)
     return results
+
+
+def _batches(pool: ThreadPoolExecutor, reads: Sequence[Read], size: int) -> Iterator[list[_Ready]]:
+    """Yield ROIs in order, ``size`` samples and more at a time, while about as many are read ahead.
+
+    How many samples an ROI has is not known before it is read: as many as those so far, one with another.
+    """
+    todo, ahead = deque(enumerate(reads)), deque[Future[_Ready]]()
+    batch: list[_Ready] = []
+    rois = samples = waiting = 0
+
+    def read_ahead() -> None:
+        most = max(1, size * rois // samples) if samples else _FETCHES_AHEAD
+        while todo and len(ahead) < most:
+            ahead.append(pool.submit(_prepared, *todo.popleft()))
+
+    while todo or ahead:
+        read_ahead()
+        batch.append(ahead.popleft().result())
+        count = len(batch[-1].prepared.samples)
+        rois, samples, waiting = rois + 1, samples + count, waiting + count
+        read_ahead()
+        if waiting >= size:
+            yield batch
+            batch, waiting = [], 0
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -138,12 +162,9 @@ def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embeddin
         for start in range(0, len(group), size):
             indices = group[start : start + size]
             started = time.perf_counter()
-            try:
-                outputs, info = forward(collate([samples[i] for i in indices]))
-            except RSEmbedError as error:
-                raise error.again(index=owners[indices[0]]) from error
+            outputs = _forwarded(forward, collate([samples[i] for i in indices]), [owners[i] for i in indices])
             elapsed = 1e3 * (time.perf_counter() - started)
-            tokens.update({i: (out, info, elapsed) for i, out in zip(indices, outputs, strict=True)})
+            tokens.update({i: (out, info, elapsed) for i, (out, info) in zip(indices, outputs, strict=True)})
     position = 0
     for item in ready:
         own = [tokens[i] for i in range(position, position + len(item.prepared.samples))]
@@ -154,3 +175,19 @@ def _embed(ready: Sequence[_Ready], size: int, device: str) -> Iterable[Embeddin
             "forward": max(entry[2] for entry in own),
         }
         yield assemble([entry[0] for entry in own], item.plan, item.prepared.info, own[0][1], timings_ms=timings)
+
+
+def _forwarded(forward: Forward, batch: Batch, owners: Sequence[int]) -> list[tuple[Tokens, EncoderInfo]]:
+    """The tokens of every sample; where a forward fails they go one by one, to find whose fault it is.
+
+    Args:
+        owners: the ROI of each sample.
+    """
+    try:
+        outputs, info = forward(batch)
+    except RSEmbedError as error:
+        if len(batch) == 1 or isinstance(error, CheckpointError):
+            raise error.again(index=owners[0]) from error
+    else:
+        return [(out, info) for out in outputs]
+    return [one for i in range(len(batch)) for one in _forwarded(forward, batch.take(i, i + 1), owners[i : i + 1])]

@@ -170,6 +170,13 @@ class ForwardError(ModelError):
 
     default_code = "forward_error"
 
+    @staticmethod
+    def of(error: Exception) -> RSEmbedError:
+        """What a forward raised, where it is one of the library's errors; or one that names it."""
+        if isinstance(error, RSEmbedError):
+            return error
+        return ForwardError(f"the forward failed: {type(error).__name__}: {error}")
+
 
 class OutOfMemory(ForwardError):
     """The device ran out of memory even for one sample."""

@@ -21,10 +21,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """One ROI, read and prepared, or its error; where its samples go in a block is not known yet."""
+    """One ROI, read and prepared, or its error; where its samples go in a block is not known yet.
+
+    Attributes:
+        waited_s: for its turn, before it was read.
+    """
 
     item: BlockItem
     samples: tuple[Sample, ...] = ()
+    waited_s: float = 0.0
 
 
 def read(index: int, plan: Plan, *, provider: Provider, bills: Bills) -> Read:

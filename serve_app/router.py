@@ -56,8 +56,11 @@ class FetchPool(Protocol):
 class EncoderClient(Protocol):
     """One encoder deployment, as the router sees it."""
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
         """Compute a group of blocks.
+
+        Args:
+            bulk: of a long job: those of short ones go first.
 
         Raises:
             Lost: the replica died; the group may be sent again.

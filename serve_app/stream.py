@@ -37,7 +37,7 @@ from serve_app.wire.rows import Job, Row
 _log = logging.getLogger(__name__)
 _FIRST_SPAN = 8  # small, so that the first rows come soon
 _SPAN = 64
-_BULK_FROM = 8  # ROIs: reads of smaller jobs go first
+_BULK_FROM = 8  # ROIs: reads and forwards of smaller jobs go first
 _FLOAT_BYTES = 4
 _BACKOFF_S = 0.05
 _TURN_S = 0.005  # longest that rows are assembled without a pause
@@ -64,6 +64,7 @@ class _Pipeline:
         self._some_ready = asyncio.Event()
         self._window = Window(route.limits.window_rois, route.limits.window_mb * 1e6)
         self._pace = Pace()
+        self._bulk = len(job.spatials) > _BULK_FROM
         self._dealer = Dealer(route.fetchers.size, len(job.spatials))
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -184,7 +185,7 @@ class _Pipeline:
         """Take a span's blocks as they are ready; what an actor lost is sent again."""
         left = {item.index: item for item in span}
         left_s = max(0.0, self._route.deadline - time.monotonic())
-        hurry = Hurry(self._pace.busy_s / 2, left_s, bulk=len(self._job.spatials) > _BULK_FROM)
+        hurry = Hurry(self._pace.busy_s / 2, left_s, bulk=self._bulk)
         try:
             async for info, reference in self._route.fetchers.blocks(span, hurry, home=home):
                 for entry in info.items:
@@ -220,7 +221,8 @@ class _Pipeline:
         while True:
             group = await self._group()
             try:
-                encoded = await self._route.encoder.encode([block.reference for block in group], self._route.selection)
+                references = [block.reference for block in group]
+                encoded = await self._route.encoder.encode(references, self._route.selection, bulk=self._bulk)
             except PayloadLost as loss:
                 items = [self._items[entry.index] for block in group for entry in block.info.good]
                 await self._again(items, loss)

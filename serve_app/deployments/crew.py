@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
 
 _SHARE = 0.5  # of a core that the crew fills before it stops growing
 _REMEMBERED = 16  # jobs that say what the next are like
@@ -21,8 +20,8 @@ class Crew:
 
     Reading from a provider waits; drawing and preparing compute under the interpreter's lock, where threads that
     contend cost a third to a half more CPU than one that does not. So the crew has as many threads as it takes to
-    fill half a core, measured job by job, between one and ``most``. The median of the latest jobs decides: on a
-    busy machine a few jobs are interrupted and look as if they waited, but most are not.
+    fill half a core, between one and ``most``: all the time that the latest jobs took, over all that they computed.
+    So a few that wait count for as long as they wait, however many found their chip in a cache.
 
     Args:
         most: threads.
@@ -44,7 +43,7 @@ class Crew:
         self._todo: deque[Job] = deque()
         self._at_work = 0
         self._wanted = most  # a provider that waits must not wait to be found out
-        self._ratios: deque[float] = deque(maxlen=_REMEMBERED)  # of wall to CPU time
+        self._latest: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)  # wall and CPU time of jobs
 
     @property
     def wanted(self) -> int:
@@ -76,7 +75,7 @@ class Crew:
 
     def _learn(self, wall_s: float, cpu_s: float) -> None:
         with self._lock:
-            self._ratios.append(wall_s / max(cpu_s, 1e-6))
-            worth = _SHARE * median(self._ratios)
-            self._wanted = max(1, min(self._most, math.ceil(worth)))
+            self._latest.append((wall_s, cpu_s))
+            took_s, computed_s = map(sum, zip(*self._latest, strict=True))
+            self._wanted = max(1, min(self._most, math.ceil(_SHARE * took_s / max(computed_s, 1e-6))))
             self._hire()

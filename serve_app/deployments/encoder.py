@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypedDict
 
-from rs_embed_core.errors import CheckpointError
+from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory
 from rs_embed_core.prepare import example
 from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
@@ -48,6 +48,10 @@ class EncoderReplica:
     once, other models and other weights of this one keep serving, and the load is tried again when half a minute has
     passed.
 
+    A device that is gone (an illegal access, an ECC error: CUDA answers that process nothing any more) fails the
+    replica. Until Serve has ended it nobody is answered: a replica that fails at once looks the least busy and would be
+    sent everything, while callers of one that ends send their groups to another.
+
     Args:
         ask: the model and variant, with everything else at its default.
         settings: of this deployment.
@@ -83,6 +87,7 @@ class EncoderReplica:
         )
         self._failures: dict[HubFile | None, tuple[CheckpointError, float]] = {}  # by the weights that are missing
         self._forward_ms = 0.0
+        self._device_gone = False
         if settings.warm_up:
             self._warm_up()
 
@@ -116,10 +121,16 @@ class EncoderReplica:
         self._batcher.max_batch = user_config.get("batch_size") or self._default_batch()
 
     def check_health(self) -> None:
-        """Serve asks every few seconds: then levels are told. One told while the process starts would be lost."""
+        """Serve asks every few seconds: then levels are told. One told while the process starts would be lost.
+
+        Raises:
+            ForwardError: the device is gone; Serve ends the replica when it has heard so three times.
+        """
         metrics.FORWARD_WEIGHTS_LOADED.set(float(self._has_weights), self._name)
         metrics.BATCH_LIMIT_SAMPLES.set(self._batcher.max_batch, self._name)
         metrics.BATCH_WAITING_SAMPLES.set(self._batcher.waiting, self._name)
+        if self._device_gone:
+            raise ForwardError(f"{self._encoder.device} computes nothing any more; the replica must be replaced.")
 
     async def status(self) -> dict[str, str | int | float | None]:
         """State for the catalogue: whether weights are loaded, samples waiting, device, batch size, process id.
@@ -137,7 +148,12 @@ class EncoderReplica:
         }
 
     async def encode(
-        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, caller: Origin = NOBODY
+        self,
+        payloads: Sequence[Awaitable[Payload] | Payload],
+        selection: Selection,
+        caller: Origin = NOBODY,
+        *,
+        bulk: bool = True,
     ) -> Encoded:
         """Compute a group of blocks.
 
@@ -145,19 +161,25 @@ class EncoderReplica:
             payloads: references (read here, straight from shared memory) or the payloads themselves.
             selection: variant, modality and options; equal for the whole group.
             caller: the request that it is done for.
+            bulk: of a long job: samples of short ones go first.
 
         Raises:
             CheckpointError: the weights are missing or do not fit.
         """
-        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads)):
-            return await self._encoded(payloads, selection)
+        with under(caller), tracing.span("encode", model=self._name, blocks=len(payloads), bulk=bulk) as work:
+            encoded = await self._encoded(payloads, selection, bulk=bulk)
+            if error := next((error for block in encoded.blocks for part in block for _, error in part.errors), None):
+                work.fail(type(error).__name__, error.code)
+            return encoded
 
-    async def _encoded(self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection) -> Encoded:
+    async def _encoded(
+        self, payloads: Sequence[Awaitable[Payload] | Payload], selection: Selection, *, bulk: bool
+    ) -> Encoded:
         self._check_weights(selection)
         arrived = time.perf_counter()
         ready = [item if isinstance(item, Payload) else await item for item in payloads]
         batches = [batch for payload in ready for batch in payload.batches]
-        done = await asyncio.gather(*(self._batcher.submit(batch, selection) for batch in batches))
+        done = await asyncio.gather(*(self._batcher.submit(batch, selection, bulk=bulk) for batch in batches))
         encoded = iter([EncodedBatch.of(one.outcomes) for one in done])
         blocks = tuple(tuple(next(encoded) for _ in payload.batches) for payload in ready)
         info = next((one.info for one in done if one.info is not None), self._encoder.info())
@@ -175,6 +197,7 @@ class EncoderReplica:
 
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         """One forward in the device's own thread, so that the replica keeps answering."""
+        self._check_weights(selection)  # a batch before this one may have missed them
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run  # the thread's log lines name the requests too
         started = time.perf_counter()
@@ -184,6 +207,8 @@ class EncoderReplica:
             forward_failed(self._name, len(batch), error)
             if isinstance(error, CheckpointError):
                 self._miss(selection, error)
+            if self._device_gone:
+                await asyncio.Event().wait()  # for the end of the replica
             raise
         finally:
             metrics.FORWARD_BUSY_SECONDS.add(time.perf_counter() - started, self._name)
@@ -195,15 +220,20 @@ class EncoderReplica:
         metrics.BATCH_SAMPLES.observe(done.samples, self._name)
         metrics.BATCH_FORWARDED_SAMPLES.add(done.samples, self._name)
         metrics.BATCH_WAIT_SECONDS.observe(done.waited_s, self._name)
-        facts: dict[str, tracing.Fact] = {"samples": done.samples, "waited_s": done.waited_s}
+        facts = {"samples": done.samples, "waited_s": done.waited_s, "requests": len(done.origins)}
         for origin in done.origins:
-            tracing.past("forward", origin, done.began_ns, done.ended_ns, {**facts, "requests": len(done.origins)})
+            tracing.past("forward", origin, when=done.when, facts=facts, error=done.error)
 
     def _timed_forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         started = time.process_time()
         halvings = self._encoder.halvings
         try:
             return self._encoder.forward(batch, selection)
+        except (CheckpointError, InvalidInput, OutOfMemory):
+            raise
+        except Exception:
+            self._device_gone = not self._encoder.alive()
+            raise
         finally:
             metrics.FORWARD_HALVINGS.add(self._encoder.halvings - halvings, self._name)
             self._forward_ms += 1e3 * (time.process_time() - started)

@@ -86,8 +86,11 @@ class ServeEncoder:
         self._board = board
         self._start_timeout_s = start_timeout_s
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
         """Compute a group of blocks.
+
+        Args:
+            bulk: of a long job: those of short ones go first.
 
         Raises:
             Lost: the replica died; the group may be sent again.
@@ -95,7 +98,7 @@ class ServeEncoder:
             Unavailable: the deployment has failed, or has no replica in time.
             RSEmbedError: what the replica raised.
         """
-        response = self._handle.encode.remote(list(payloads), selection, origin())
+        response = self._handle.encode.remote(list(payloads), selection, origin(), bulk=bulk)
         call = asyncio.ensure_future(_result(response))
         try:
             await self._watch(call)

@@ -37,10 +37,12 @@ class _Mailbox:
 
     Attributes:
         wanted: False once nobody will take any more.
+        since: ``time.monotonic()`` at which the work was queued.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.wanted = True
+        self.since = time.monotonic()
         self._loop = loop
         self._done: deque[Read] = deque()
         self._needed = 1
@@ -100,7 +102,9 @@ class Fetcher:
         self._under_way = 0
         self._quota, self._quotas = quota, providers.quotas
         self._bills = Bills()
-        self._tasks: list[asyncio.Task[None]] = []
+        # Ray makes actors in their loop. A level that nothing tells makes an idle actor look as one that is missing.
+        self._tasks = [asyncio.get_running_loop().create_task(self._tell())]
+        self._leases: Leases | None = None
 
     def _set_up(self, providers: ProviderSettings) -> ProviderTable:
         """Make the providers and register them in this process."""
@@ -135,7 +139,7 @@ class Fetcher:
                 left -= len(block)
                 self._move(-len(block))
                 info, payload = stack(block)
-                self._count(info, span[0])
+                self._count(info, span[0], [one.waited_s for one in block])
                 yield payload
                 yield info
         finally:
@@ -148,22 +152,19 @@ class Fetcher:
         self._under_way += rois
         metrics.FETCH_WAITING_ROIS.set(self._under_way)
 
-    def _count(self, info: BlockInfo, one: Item) -> None:
+    def _count(self, info: BlockInfo, one: Item, waits_s: Sequence[float]) -> None:
         """Metrics of a block; all of its ROIs are of one request, as ``one`` is."""
         ask = one.plan.ask
         model, provider = recipe(ask).selection.encoder, backend_of(ask, self._default)
-        count_block(info.items, provider=provider, model=model, samples=info.samples)
+        count_block(info.items, provider=provider, model=model, samples=info.samples, waits_s=waits_s)
 
     def _begin(self) -> None:
-        """Begin, with the first span, to tell how it stands and to hold this actor's parts of the quotas."""
-        if self._tasks:
+        """Hold this actor's parts of the quotas, from the first span on."""
+        if self._leases is not None or self._quota is None or not self._gates:
             return
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._tell()))
-        if self._quota is not None and self._gates:
-            holder = f"{os.getpid()}-{uuid4().hex}"
-            find = partial(quota_actor, self._quota, self._quotas)
-            self._tasks.append(loop.create_task(Leases(holder, self._gates, find).run()))
+        holder = f"{os.getpid()}-{uuid4().hex}"
+        self._leases = Leases(holder, self._gates, partial(quota_actor, self._quota, self._quotas))
+        self._tasks.append(asyncio.get_running_loop().create_task(self._leases.run()))
 
     async def _tell(self) -> None:
         """Tell levels again and write what reads have cost, until cancelled."""
@@ -175,8 +176,9 @@ class Fetcher:
 
     def _deliver(self, item: Item, terms: Terms, mailbox: _Mailbox, *, origin: Origin) -> None:
         if mailbox.wanted:
+            waited_s = time.monotonic() - mailbox.since
             with bound_by(terms), working_for(origin):
-                mailbox.put(self._one(item))
+                mailbox.put(replace(self._one(item), waited_s=waited_s))
 
     def _one(self, item: Item) -> Read:
         try:

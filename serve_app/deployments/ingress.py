@@ -39,7 +39,9 @@ def limits(settings: ServiceSettings) -> Limits:
 
 
 class RouterReplica:
-    """One router: decodes, plans, sends imagery references to encoders and streams rows back. No pixels here.
+    """One router: decodes, plans, sends imagery references to encoders and streams rows back.
+
+    No pixels here, but for those of precomputed products: they are the rows.
 
     Args:
         encoders: handles of the encoder deployments by name.

@@ -8,30 +8,32 @@ from collections.abc import Awaitable, Sequence
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import JSONValue
 from rs_embed_core.passthrough import INFO, passed
-from rs_embed_core.tokens import TokenBlock
 from serve_app.deployments.ray_errors import REFETCH
 from serve_app.router import PayloadLost, Reference
 from serve_app.wire.blocks import Encoded, EncodedBatch, Payload
 
 
 class ProductClient:
-    """Takes the place of an encoder deployment; the pixels are read here, in the router."""
+    """Takes the place of an encoder deployment; the pixels are read here, in the router.
+
+    They are handed on as they lie in shared memory: at tens of megabytes an ROI a copy would stop the event loop.
+    """
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
         """Hand on a group of blocks.
 
         Raises:
             PayloadLost: a block is gone from the object store.
         """
-        del selection
+        del selection, bulk
         started = time.perf_counter()
         blocks = []
         for reference in payloads:
             payload = await _read(reference)
-            blocks.append(tuple(EncodedBatch(TokenBlock.pack(passed(batch))) for batch in payload.batches))
+            blocks.append(tuple(EncodedBatch(passed(batch)) for batch in payload.batches))
         return Encoded(tuple(blocks), INFO, 1e3 * (time.perf_counter() - started))
 
     async def pid(self) -> int | None:

@@ -87,7 +87,7 @@ def _model(ask: Ask, workers: Workers, checkpoints: CheckpointSettings) -> _Mode
     card, selection = shared.card, shared.selection
     size = card.variant(selection.variant, selection.modality).batch_size
     if card.product is not None:
-        return _Model(ask, lambda batch: (passed(batch), INFO), size)
+        return _Model(ask, lambda batch: (passed(batch).unpack(), INFO), size)
     from rs_embed_core.checkpoints import Checkpoints  # noqa: PLC0415 - torch, only where something is computed
     from rs_embed_core.encoder import Encoder  # noqa: PLC0415 - see above
 
@@ -116,16 +116,10 @@ def _encoded(model: _Model, batch: Batch, info: EncoderInfo) -> tuple[list[Token
             if len(part) > 1:
                 waiting = [part.take(i, i + 1) for i in range(len(part))] + waiting
             else:
-                outcomes.append(_known(error))
+                outcomes.append(ForwardError.of(error))
         else:
             outcomes.extend(tokens)
     return outcomes, info
-
-
-def _known(error: Exception) -> RSEmbedError:
-    if isinstance(error, RSEmbedError):
-        return error
-    return ForwardError(f"the forward failed: {type(error).__name__}: {error}")
 
 
 def _failed(item: BlockItem) -> Row:

@@ -88,8 +88,14 @@ def _km2(grid: Grid) -> float:
     return pixel_m2 * grid.height * grid.width * parallel**shrinks / 1e6
 
 
-def count_block(items: Iterable[BlockItem], *, provider: str, model: str, samples: int) -> None:
-    """Count the ROIs of a block, all of one request."""
+def count_block(
+    items: Iterable[BlockItem], *, provider: str, model: str, samples: int, waits_s: Iterable[float] = ()
+) -> None:
+    """Count the ROIs of a block, all of one request.
+
+    Args:
+        waits_s: for how long they waited for their turn.
+    """
     items = list(items)
     reads = Reads.of(items)
     for (outcome, fault), number in reads.outcomes.items():
@@ -102,6 +108,8 @@ def count_block(items: Iterable[BlockItem], *, provider: str, model: str, sample
     metrics.PREPARE_SAMPLES.add(samples, model)
     for item in items:
         metrics.FETCH_SECONDS.observe(item.fetch_ms / 1e3, provider)
+    for wait_s in waits_s:
+        metrics.FETCH_WAIT_SECONDS.observe(wait_s, provider)
 
 
 class Stopwatch:

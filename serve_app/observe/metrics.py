@@ -40,6 +40,9 @@ FETCH_CHIPS = Count("fetch", "chips", "ROIs through the fetch actors.", ("provid
 FETCH_SECONDS = Spread(
     "fetch", "seconds", "Time to the chip of an ROI, from cache or provider, or to its failure.", ("provider",)
 )
+FETCH_WAIT_SECONDS = Spread(
+    "fetch", "wait_seconds", "How long an ROI waited in a fetch actor before its read began.", ("provider",)
+)
 FETCH_WAITING_ROIS = Level("fetch", "waiting_rois", "ROIs that a fetch actor has been given and not handed over yet.")
 FETCH_WANTED_ACTORS = Level("fetch", "wanted_actors", "Fetch actors that there should be, as each router says.")
 FETCH_REQUESTS = Count(

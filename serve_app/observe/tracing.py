@@ -66,7 +66,7 @@ class Work:
         if self._span is None:
             return
         if error is not None:
-            _fail(self._span, type(error).__name__, error.code if isinstance(error, RSEmbedError) else None)
+            _fail_with(self._span, error)
         self._span.end()
 
 
@@ -170,13 +170,22 @@ def _span(name: str, facts: Mapping[str, Fact]) -> Iterator[Work]:
         work.end(failure)
 
 
-def past(name: str, parent: Origin, began_ns: int, ended_ns: int, facts: Mapping[str, Fact]) -> None:
-    """Write the span of something that is over."""
+def past(
+    name: str, parent: Origin, *, when: tuple[int, int], facts: Mapping[str, Fact], error: BaseException | None = None
+) -> None:
+    """Write the span of something that is over.
+
+    Args:
+        when: it began and ended, as ``time.time_ns()`` says it.
+        error: that it failed with.
+    """
     if _Process.tracer is None or parent.traceparent is None:
         return
     context = _context(parent.traceparent)
-    done = _Process.tracer.start_span(name, context=context, attributes=_named(facts), start_time=began_ns)
-    done.end(ended_ns)
+    done = _Process.tracer.start_span(name, context=context, attributes=_named(facts), start_time=when[0])
+    if error is not None:
+        _fail_with(done, error)
+    done.end(when[1])
 
 
 def caller_headers() -> dict[str, str]:
@@ -224,6 +233,10 @@ def _with(started: Span) -> Context:
 
 def _named(facts: Mapping[str, Fact]) -> dict[str, str | bool | int | float]:
     return {f"{_PREFIX}{name}": value for name, value in facts.items() if value is not None}
+
+
+def _fail_with(started: Span, error: BaseException) -> None:
+    _fail(started, type(error).__name__, error.code if isinstance(error, RSEmbedError) else None)
 
 
 def _fail(started: Span, kind: str, code: str | None) -> None:

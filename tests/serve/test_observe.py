@@ -21,7 +21,7 @@ from serve_app.observe.measures import Level, Measure, Spread
 from serve_app.serving import Serving
 from tests.emulator.control import Emulator
 from tests.k8s.monitoring import WITHOUT_A_FAULT_NEVER, asked_metrics, not_here
-from tests.serve.calls import ONE, SUMMER, many, places, post
+from tests.serve.calls import ONE, POINT, SUMMER, many, places, post
 from tests.serve.collector import Collector, Span
 from tests.serve.scrape import at_rest, exposed, scrape, scrape_until, value
 
@@ -158,6 +158,16 @@ def test_a_trace_goes_through_every_process(service: Serving, collector: Collect
     (request,) = (span for span in spans if span.name == "/v1/embeddings")
     assert request.facts["rs_embed.request_id"] == "traced"
     assert (request.facts["rs_embed.rois"], request.facts["rs_embed.end"]) == (1, "complete")
+
+
+def test_a_forward_that_failed_is_so_in_its_trace(service: Serving, collector: Collector) -> None:
+    number, header = _sampled()
+    small = {**ONE, "spatial": {**POINT, "buffer_m": 50}, "model_config": {"kernel_size": 15}}
+    reply = post(service.url, small, traceparent=header)
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_input"), reply.text
+    spans = {span.name: span.facts for span in collector.trace(number, _names_are("encode", "forward"))}
+    for name in ("encode", "forward"):
+        assert (spans[name]["error.type"], spans[name]["rs_embed.code"]) == ("InvalidInput", "invalid_input")
 
 
 def test_a_long_job_has_no_span_for_each_place(service: Serving, collector: Collector) -> None:

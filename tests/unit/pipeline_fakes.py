@@ -65,11 +65,13 @@ class LocalEncoder:
     delay_s: float = 0
     calls: int = 0
     seen: list[int] = field(default_factory=list)
+    bulk: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._encoder = Encoder(get_card("mosaiks")[0], "gaussian", checkpoints=Checkpoints(), device="cpu")
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
+        self.bulk.append(bulk)
         call, self.calls = self.calls, self.calls + 1
         self.fail(call)
         await asyncio.sleep(self.delay_s)

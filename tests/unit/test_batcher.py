@@ -4,12 +4,14 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import ForwardError
 from rs_embed_core.sample import Batch, View
 from rs_embed_core.tokens import Tokens
-from serve_app.deployments.batcher import Batcher, Done
+from serve_app.deployments.batcher import Batcher
+from serve_app.deployments.waiting import Done
 
 INFO = EncoderInfo("cpu", "float32", None, ())
 
@@ -22,19 +24,23 @@ def batch(values: list[float], width: int = 2) -> Batch:
 class Device:
     """Doubles its input; remembers every batch; fails on what it is told to."""
 
-    def __init__(self, *, poison: float | None = None, hold: bool = False) -> None:
+    def __init__(
+        self, *, poison: float | None = None, hold: bool = False, fault: type[Exception] = ForwardError
+    ) -> None:
         self.sizes: list[int] = []
-        self._poison = poison
+        self.forwards: list[list[float]] = []
+        self._poison, self._fault = poison, fault
         self.gate = asyncio.Event()
         if not hold:
             self.gate.set()
 
     async def __call__(self, given: Batch, needs: str) -> tuple[list[Tokens], EncoderInfo]:
         self.sizes.append(len(given))
-        await self.gate.wait()
         image = given.arrays["image"]
+        self.forwards.append(image[:, 0].tolist())
+        await self.gate.wait()
         if self._poison is not None and (image == self._poison).any():
-            raise ForwardError("poison")
+            raise self._fault("poison")
         return [Tokens(row * 2, (1, 1)) for row in image], INFO
 
 
@@ -92,17 +98,43 @@ async def test_unequal_needs_never_share_a_batch_and_each_hears_what_computed_it
     assert [info and info.device for info in infos] == ["a", "b", "a", "b", "a"]
 
 
+async def test_short_requests_go_before_long_jobs_and_these_fill_what_room_they_leave() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=4)
+    jobs = [asyncio.create_task(batcher.submit(batch([0] * 10), "m"))]
+    await asyncio.sleep(0.01)
+    jobs += [asyncio.create_task(batcher.submit(batch([i]), "m", bulk=False)) for i in (1, 2)]
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    await asyncio.gather(*jobs)
+    assert device.forwards == [[0] * 4, [1, 2, 0, 0], [0] * 4]
+
+
+async def test_short_requests_of_another_shape_go_first_and_long_jobs_have_every_fourth_forward() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=2)
+    jobs = [asyncio.create_task(batcher.submit(batch([0] * 6), "m"))]
+    await asyncio.sleep(0.01)
+    jobs += [asyncio.create_task(batcher.submit(batch([1] * 10, width=3), "m", bulk=False))]
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    await asyncio.gather(*jobs)
+    assert [values[0] for values in device.forwards] == [0, 1, 1, 1, 0, 1, 1, 0]
+
+
 async def test_what_failed_was_computed_by_nothing() -> None:
     batcher: Batcher[str] = Batcher(Device(poison=5), max_batch=8)
     assert (await batcher.submit(batch([5]), "m")).info is None
     assert (await batcher.submit(batch([5, 6]), "m")).info == INFO
 
 
-async def test_one_bad_sample_fails_alone() -> None:
-    device = Device(poison=5)
-    batcher: Batcher[str] = Batcher(device, max_batch=8)
-    outcomes = first(await batcher.submit(batch(list(range(8))), "m"))
-    assert outcomes == [0, 2, 4, 6, 8, "ForwardError", 12, 14]
+@pytest.mark.parametrize("fault", [ForwardError, IndexError])
+async def test_one_bad_sample_fails_alone(fault: type[Exception]) -> None:
+    batcher: Batcher[str] = Batcher(Device(poison=5, fault=fault), max_batch=8)
+    done = await asyncio.gather(*(batcher.submit(batch([4 * i, 4 * i + 1]), "m") for i in range(3)))
+    outcomes = [outcome for one in done for outcome in first(one)]
+    assert outcomes == [0, 2, 8, "ForwardError", 16, 18]
+    assert "poison" in str(done[1].outcomes[1])
 
 
 async def test_a_cancelled_submit_takes_its_samples_back() -> None:

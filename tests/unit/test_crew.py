@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
 from serve_app.deployments.crew import Crew
@@ -38,6 +39,10 @@ class _Time(threading.local):
         self.wall_s += 0.02
         self.cpu_s += 0.0002
 
+    def wait_long(self) -> None:
+        self.wall_s += 1.0
+        self.cpu_s += 0.01
+
     def crew(self, most: int) -> Crew:
         return Crew(most, wall=lambda: self.wall_s, cpu=lambda: self.cpu_s)
 
@@ -67,6 +72,18 @@ def test_the_crew_grows_again_when_jobs_wait() -> None:
     _run(crew, spent.compute, 50)
     assert crew.wanted == 1
     _run(crew, spent.wait, 60)
+    assert crew.wanted == 8
+
+
+def test_a_few_jobs_that_wait_among_many_that_do_not_get_all_the_threads() -> None:
+    spent = _Time()
+    crew = spent.crew(8)
+    kinds = itertools.cycle([spent.compute] * 3 + [spent.wait_long])
+
+    def either() -> None:
+        next(kinds)()
+
+    _run(crew, either, 200)
     assert crew.wanted == 8
 
 

@@ -37,6 +37,12 @@ def test_an_unknown_precision_is_refused():
     assert "'float8'" in str(caught.value)
 
 
+def test_a_device_that_answers_nothing_is_not_alive():
+    card, _ = get_card("mosaiks")
+    assert encoder(card, device="auto").alive()
+    assert not encoder(card, device="meta").alive()  # it has shapes and no values: like a GPU that a fault has ended
+
+
 def test_arrays_that_may_not_be_written_are_taken():
     card, _ = get_card("mosaiks")
     batch, selection = batch_of(Ask("mosaiks"), 2)

@@ -8,6 +8,7 @@ import torch
 
 from rs_embed_core.card import ModelCard
 from rs_embed_core.errors import CheckpointError, ForwardError, InvalidInput, OutOfMemory
+from rs_embed_core.inputs import Variant
 from rs_embed_core.memory import free_mb
 from rs_embed_core.plan import recipe
 from rs_embed_core.registry import get_card, list_models
@@ -15,6 +16,7 @@ from rs_embed_core.sample import Batch, View
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.tiling import TileLayout
 from rs_embed_core.tokens import TokenBlock, Tokens
+from rs_embed_core.weights import HubFile
 from tests.parity.golden import cases, load_case
 from tests.parity.published import SMALL, publish
 from tests.unit.small_cards import averages_card, crowded_card, failing_card, registered
@@ -157,6 +159,14 @@ def test_a_network_that_fails_says_which_and_on_what(how, error, says):
             encoder(card).forward(batch, selection)
     assert type(caught.value) is error
     assert caught.value.hint or how == "runtime"
+
+
+def test_a_network_whose_weights_are_missing_is_not_built(tmp_path):
+    absent = HubFile("nobody/nothing", "weights.safetensors", "0" * 40)
+    card = replace(averages_card(), network="no.such:module", variants={"gaussian": Variant(2, weights=absent)})
+    batch, selection = batch_of(Ask("mosaiks"), 1)
+    with registered(card), pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        encoder(card, tmp_path).forward(batch, selection)
 
 
 def test_what_the_device_has_no_room_for_is_computed_in_parts():

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from rs_embed_core import PointBuffer, TemporalSpec
 from rs_embed_core.plan import plan
+from rs_embed_core.providers.gate import Quota
 from rs_embed_core.specs.request import Ask
 from serve_app.deployments.fetcher import Fetcher
 from serve_app.flow import Dealer, Order, Pace, Window, fair_share
-from serve_app.settings import FetchSettings, ProviderSettings
+from serve_app.observe import metrics
+from serve_app.settings import CacheSettings, FetchSettings, ProviderSettings
 from serve_app.wire.blocks import BlockInfo, Hurry, Item
 from serve_app.wire.rows import Row
+from tests.unit.written import written
 
 
 @pytest.mark.parametrize(
@@ -134,3 +138,32 @@ async def test_a_fetch_actor_fills_its_blocks_while_nobody_waits_for_them() -> N
     fetcher = Fetcher(settings, ProviderSettings(synthetic_delay_ms=20))
     assert await blocks_of(fetcher, patience_s=30) == [6]
     assert len(await blocks_of(fetcher, patience_s=0)) > 1
+
+
+async def test_the_wait_for_a_thread_of_a_fetch_actor_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = written(monkeypatch, metrics.FETCH_WAIT_SECONDS)
+    fetcher = Fetcher(FetchSettings(concurrency=1), ProviderSettings(synthetic_delay_ms=20))
+    await blocks_of(fetcher, patience_s=30)
+    assert len(waits.observed) == 6
+    assert max(waits.observed) >= 5 * 0.02  # the last one's, behind five reads
+    assert waits.labels[0]["provider"] == "synthetic"
+
+
+async def test_an_idle_fetch_actor_tells_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = written(monkeypatch, metrics.FETCH_WAITING_ROIS)
+    fetcher = Fetcher(FetchSettings(), ProviderSettings())
+    await asyncio.sleep(0)
+    assert waiting.observed == [0]
+    await fetcher.pid()
+
+
+async def test_a_fetch_actor_never_reads_without_its_part_of_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(name: str, quotas: Mapping[str, Quota]) -> object:
+        raise ValueError(f"no actor {name}")
+
+    monkeypatch.setattr("serve_app.deployments.fetcher.quota_actor", nowhere)
+    quoted = ProviderSettings.model_validate({"gee": {"at_once": 5}})
+    fetcher = Fetcher(FetchSettings(cache=CacheSettings(memory_mb=0)), quoted, quota="quota")
+    for _ in range(2):  # not the first span alone
+        with pytest.raises(ValueError, match="no actor quota"):
+            await blocks_of(fetcher, patience_s=0)

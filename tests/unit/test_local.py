@@ -140,7 +140,7 @@ def test_the_first_of_several_failures_is_told():
     assert caught.value.context["index"] == 2
 
 
-def test_a_failure_of_the_network_names_the_first_roi_of_its_batch():
+def test_a_failure_of_the_network_names_its_roi():
     with pytest.raises(InvalidInput, match="at least 3 px") as caught:
         get_embeddings_batch("mosaiks", spatials=[PLACE, PointBuffer(11.5, 48.1, 4), PLACE], device="cpu")
     assert caught.value.context["index"] == 1

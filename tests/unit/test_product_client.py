@@ -49,6 +49,14 @@ async def test_what_was_read_is_the_result() -> None:
     assert (one.errors, other.errors) == ((), ())
 
 
+async def test_pixels_are_not_copied() -> None:
+    payload = vectors([1, 2], [3, 4])
+    pixels = payload.batches[0].arrays["image"]
+    pixels.flags.writeable = False  # as they come out of shared memory
+    ((block,),) = (await ProductClient("gee").encode([payload], SELECTION)).blocks
+    assert all(np.shares_memory(tokens.data, pixels) for tokens in block.tokens.unpack())
+
+
 async def test_payloads_may_be_still_on_their_way() -> None:
     async def later(payload: Payload) -> Payload:
         await asyncio.sleep(0)

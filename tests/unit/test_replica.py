@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from rs_embed_core.card import ModelCard, Selection
 from rs_embed_core.checkpoints import Checkpoints
 from rs_embed_core.encoder import Encoder
-from rs_embed_core.errors import CheckpointError
+from rs_embed_core.errors import CheckpointError, ForwardError
 from rs_embed_core.inputs import Variant
 from rs_embed_core.plan import recipe
 from rs_embed_core.prepare import example
@@ -88,12 +89,46 @@ async def test_a_bug_in_a_network_is_counted_and_logged(
         replica = EncoderReplica(
             Ask(card.id), ModelSettings(model=card.id, device="cpu", warm_up=False), CheckpointSettings()
         )
-        with caplog.at_level("ERROR", "serve_app"), contextlib.suppress(KeyError):
-            await replica.encode([Payload((batch,))], selection)
+        with caplog.at_level("ERROR", "serve_app"):
+            ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
+    assert [(index, error.code) for index, error in part.errors] == [(0, "forward_error")]
     assert [labels["code"] for labels in failures.labels] == ["internal_error"]
     (line,) = caplog.records
     assert line.message == "a forward failed"
     assert line.exc_info is not None
+
+
+async def test_a_replica_whose_device_is_gone_asks_to_be_replaced_and_answers_nobody() -> None:
+    with registered(averages_card()) as card:
+        batch, selection = samples(card, 3)
+        settings = ModelSettings(model=card.id, device="meta", warm_up=False)  # takes everything and answers nothing
+        replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings())
+        replica.check_health()
+        calls = [asyncio.ensure_future(replica.encode([Payload((batch,))], selection)) for _ in range(2)]
+        while not unhealthy(replica):  # noqa: ASYNC110 - it is asked, as Serve asks it
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert not any(call.done() for call in calls)
+        for call in calls:
+            call.cancel()
+
+
+@pytest.mark.parametrize("how", ["bug", "runtime", "memory", "nan"])
+async def test_a_replica_whose_network_fails_stays_healthy(how: str) -> None:
+    with registered(failing_card(how)) as card:
+        batch, selection = samples(card, 2)
+        settings = ModelSettings(model=card.id, device="cpu", warm_up=False)
+        replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings())
+        await replica.encode([Payload((batch,))], selection)
+        assert not unhealthy(replica)
+
+
+def unhealthy(replica: EncoderReplica) -> bool:
+    try:
+        replica.check_health()
+    except ForwardError:
+        return True
+    return False
 
 
 ABSENT = HubFile("nobody/nothing", "weights.safetensors", "0" * 40)
@@ -127,3 +162,15 @@ async def test_missing_weights_of_one_modality_are_no_other_s_problem(absent: st
         status = await replica.status()
     assert status["state"] == state
     assert ABSENT.file in str(status["message"])
+
+
+async def test_missing_weights_are_looked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looked = written(monkeypatch, metrics.FORWARD_FAILURES)
+    with registered(two_modalities(absent="s2")) as card:
+        settings = ModelSettings(model=card.id, device="cpu", warm_up=False, batch_size=4)
+        replica = EncoderReplica(Ask(card.id), settings, CheckpointSettings(root=tmp_path, offline=True))
+        replica.reconfigure({"batch_size": 4})
+        batch, selection = samples(card, 24)
+        ((part,),) = (await replica.encode([Payload((batch,))], selection)).blocks
+    assert [error.code for _, error in part.errors] == ["checkpoint_error"] * 24
+    assert [labels["code"] for labels in looked.labels] == ["checkpoint_error"]

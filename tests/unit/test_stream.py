@@ -57,6 +57,13 @@ async def test_every_roi_has_exactly_one_row_with_the_library_s_numbers() -> Non
     assert json.loads(row.meta or "")["roi"]["lon"] == 11.07
 
 
+@pytest.mark.parametrize(("rois", "bulk"), [(8, False), (9, True)])
+async def test_an_encoder_is_told_which_jobs_are_long(rois: int, *, bulk: bool) -> None:
+    encoder = LocalEncoder()
+    await collect(Job(ASK, places(rois)), router(encoder=encoder))
+    assert set(encoder.bulk) == {bulk}
+
+
 async def test_a_bad_roi_is_a_problem_at_its_index_and_costs_its_neighbours_nothing() -> None:
     spatials = list(places(10))
     spatials[3] = {"lon": 200.0, "lat": 0.0, "buffer_m": 10.0}
@@ -210,7 +217,7 @@ async def test_closing_the_stream_cancels_its_work() -> None:
         (Job(Ask(model="mosaiks", backend="geo"), places(1)), UnknownProvider),
     ],
 )
-def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
+async def test_what_cannot_be_done_is_refused_at_once(job: Job, error: type[Exception]) -> None:
     with pytest.raises(error):
         router().route(job)
 
@@ -222,7 +229,7 @@ class Together:
     asked: asyncio.Barrier
     state: str
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
         raise Unavailable("not in this test")
 
     async def status(self) -> dict[str, JSONValue]:
@@ -255,8 +262,8 @@ class Noting(LocalEncoder):
     turns: int = 0
     then: int = 0
 
-    async def encode(self, payloads: Sequence[Reference], selection: Selection) -> Encoded:
-        encoded = await super().encode(payloads, selection)
+    async def encode(self, payloads: Sequence[Reference], selection: Selection, *, bulk: bool = True) -> Encoded:
+        encoded = await super().encode(payloads, selection, bulk=bulk)
         self.then = self.turns
         return encoded
 

@@ -23,7 +23,7 @@ def test_nothing_is_traced_while_traces_are_off() -> None:
         part.note({"rois": 1})
         assert origin() == Origin("abc", TRACE)
     assert tracing.begin("part", NOBODY).origin == NOBODY
-    tracing.past("part", Origin("abc", TRACE), 1, 2, {})
+    tracing.past("part", Origin("abc", TRACE), when=(1, 2), facts={}, error=ValueError("mine"))
     tracing.note_request({"rows": 1})
 
 
