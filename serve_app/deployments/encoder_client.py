@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.schema import DeploymentStatusOverview
 
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import ForwardError, JSONValue, RSEmbedError, Unavailable
-from serve_app.deployments.ray_errors import REFETCH, RESEND
+from serve_app.deployments.ray_errors import REFETCH, RESEND, first_line
 from serve_app.observe.origin import origin
 from serve_app.router import Lost, PayloadLost, Reference
 from serve_app.wire.blocks import Encoded
@@ -101,15 +101,15 @@ class ServeEncoder:
             await self._watch(call)
             return await call
         except REFETCH as error:
-            raise PayloadLost(str(error).splitlines()[0]) from error
+            raise PayloadLost(first_line(error)) from error
         except RESEND as error:
-            raise Lost(str(error).splitlines()[0]) from error
+            raise Lost(first_line(error)) from error
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise Unavailable(f"{self._name} is not up: {error}", hint="Try again later.") from error
-        except TaskCancelledError as error:
-            raise Lost("the call was cancelled") from error
         except RayTaskError as error:
             raise _cause(error) from error
+        except RayError as error:  # cancelled, or what nobody thought of: a few times more, then it is a problem
+            raise Lost(first_line(error)) from error
         finally:
             if not call.done():
                 call.add_done_callback(_heard)
@@ -160,7 +160,7 @@ class ServeEncoder:
             with contextlib.suppress(Exception):  # cancel() may raise what the assignment failed with
                 response.cancel()  # type: ignore[no-untyped-call]  # Ray's
             return out | {"status": "busy"}
-        except (RayActorError, DeploymentUnavailableError):
+        except (*RESEND, DeploymentUnavailableError):
             return out | {"status": "starting"}
         return out | {
             "status": replica["state"],
@@ -190,4 +190,4 @@ def _cause(error: RayTaskError) -> RSEmbedError:
         return cause
     if isinstance(error, RSEmbedError):  # Ray raises a class that is both
         return error
-    return ForwardError(f"the encoder failed: {type(cause).__name__}: {str(cause).splitlines()[0]}")
+    return ForwardError(f"the encoder failed: {type(cause).__name__}: {first_line(cause)}")
