@@ -23,6 +23,11 @@ class Item:
     plan: Plan
     attempts: int = 0
 
+    @property
+    def rois(self) -> tuple[int, ...]:
+        """Its own index."""
+        return (self.index,)
+
 
 @dataclass(frozen=True)
 class Hurry:
