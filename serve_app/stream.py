@@ -19,6 +19,7 @@ from itertools import batched
 
 from rs_embed_core.errors import DeadlineExceeded, RSEmbedError
 from rs_embed_core.plan import plan
+from rs_embed_core.sizes import held_bytes
 from rs_embed_core.specs.spatial import spatial_from_dict
 from serve_app.flow import Dealer, Order, Window
 from serve_app.lanes import Block, Lanes, Outcome, Retries
@@ -30,7 +31,6 @@ _log = logging.getLogger(__name__)
 _FIRST_SPAN = 8  # small, so that the first rows come soon
 _SPAN = 64
 _BULK_FROM = 8  # ROIs: reads of smaller jobs go first
-_FLOAT_BYTES = 4
 _SLICE = 1024  # rows of one error that leave together
 
 
@@ -117,7 +117,7 @@ class _Pipeline:
         size = grown = _FIRST_SPAN
         for index, raw in enumerate(self._job.spatials):
             planned = self._planned(index, raw)
-            nbytes = 0 if isinstance(planned, Row) else _FLOAT_BYTES * planned.plan.pixels
+            nbytes = 0 if isinstance(planned, Row) else held_bytes(planned.plan)
             if spans and (not self._window.fits(nbytes) or sum(map(len, spans.values())) >= self._window.refill):
                 self._send_all(spans)
             if not spans:

@@ -69,7 +69,6 @@ class BlockInfo:
 
     items: tuple[BlockItem, ...]
     samples: int
-    nbytes: int
 
     @property
     def good(self) -> list[BlockItem]:

@@ -108,6 +108,17 @@ async def test_the_window_counts_bytes_and_always_lets_one_through() -> None:
     assert len(seen) == 6
 
 
+async def test_the_window_counts_samples_where_they_are_larger_than_the_imagery() -> None:
+    fetchers, encoder = LocalFetchers(), LocalEncoder(fail=raising(ForwardError("no")))
+    deployed = {"clay-large": Deployed(ModelSettings(model="clay"), encoder)}
+    by = Router(deployed, fetchers, LimitSettings(window_mb=8), ProviderSettings())  # a sample has 2.6 MB, a chip 26 kB
+    job, seen = Job(Ask(model="clay", temporal=SUMMER), places(9)), set()
+    async for rows in stream(job, by.route(job)):
+        seen |= {row.index for row in rows}
+        assert len(fetchers.under_way - seen) <= 3
+    assert len(seen) == 9
+
+
 async def test_what_a_fetch_actor_lost_is_sent_again() -> None:
     fetchers = LocalFetchers(lose=lambda call: 1 if call < 2 else None)
     rows = await collect(Job(ASK, places(40)), router(fetchers))
