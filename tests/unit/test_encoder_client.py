@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -19,11 +20,20 @@ from ray.exceptions import (
     TaskCancelledError,
     WorkerCrashedError,
 )
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    DeploymentStatusTrigger,
+    ReplicaState,
+    ServeStatus,
+)
 
 from rs_embed_core.card import Selection
 from rs_embed_core.embedding import EncoderInfo
 from rs_embed_core.errors import JSONValue
-from serve_app.deployments.encoder_client import ServeEncoder
+from serve_app.deployments.encoder_client import ServeEncoder, StatusBoard
 from serve_app.router import Lost, PayloadLost
 from serve_app.wire.blocks import Encoded
 
@@ -117,3 +127,67 @@ async def test_imagery_that_is_gone_is_told_apart() -> None:
 async def test_a_replica_that_died_is_on_its_way_back() -> None:
     state = await encoder(raising(OutOfMemoryError("killed"))).status()
     assert state["status"] == "starting"
+
+
+@dataclass
+class Hanging:
+    """A board whose controller does not answer; it notes that it was asked."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def of(self, deployment: str) -> Mapping[str, JSONValue]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return {}
+
+
+async def test_a_finished_call_does_not_wait_for_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.deployments.encoder_client._WATCH_S", 0.0)
+    board = Hanging()
+
+    async def answer() -> object:
+        await board.asked.wait()
+        return DONE
+
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(10):
+        assert await encoder(answer, board).encode([], SELECTION) is DONE
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+def running(replicas: int) -> ServeStatus:
+    healthy, trigger = DeploymentStatus.HEALTHY, DeploymentStatusTrigger.UNSPECIFIED
+    deployment = DeploymentStatusOverview(healthy, trigger, {ReplicaState.RUNNING: replicas}, "")
+    application = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, {"mosaiks": deployment})
+    return ServeStatus(applications={"main": application})
+
+
+async def test_what_the_controller_said_last_holds_while_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_AGE_S", -1.0)  # nothing is fresh
+    looks, back = 0, threading.Event()
+
+    def look() -> ServeStatus:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            return running(2)
+        back.wait()
+        return running(3)
+
+    board = StatusBoard("main", look)
+    assert (await board.of("mosaiks"))["running"] == 2
+    monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_TIMEOUT_S", 0.01)
+    for _ in range(3):
+        assert (await board.of("mosaiks"))["running"] == 2
+    assert looks == 2  # one thread waits, however many ask
+    back.set()
+    monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_TIMEOUT_S", 10)
+    assert (await board.of("mosaiks"))["running"] == 3
+
+
+async def test_a_controller_that_is_gone_is_no_end_of_a_call() -> None:
+    def look() -> ServeStatus:
+        raise RayActorError
+
+    assert await StatusBoard("main", look).of("mosaiks") == {}
