@@ -7,6 +7,7 @@ from ray.exceptions import (
     OutOfMemoryError,
     OwnerDiedError,
     RayActorError,
+    RayTaskError,
     WorkerCrashedError,
 )
 
@@ -18,4 +19,7 @@ RESEND = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError, Lo
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the remote traceback that Ray adds; its class where it says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    known = cause if isinstance(cause, Exception) else error
+    text, kind = next(iter(str(known).splitlines()), ""), type(known).__name__
+    return f"{kind}: {text}" if text and known is cause else text or kind
