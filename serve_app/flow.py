@@ -16,7 +16,7 @@ _REFILL = 1 / 8  # of the window is free before more is sent: every span costs a
 
 
 class Window:
-    """What is under way: at most so many ROIs and so many bytes of imagery, and always room for one."""
+    """What is under way: at most so many ROIs and so many bytes, and always room for one."""
 
     def __init__(self, rois: int, nbytes: float) -> None:
         self._rois = rois
@@ -31,11 +31,11 @@ class Window:
         return max(1, int(_REFILL * self._rois))
 
     def fits(self, nbytes: int) -> bool:
-        """Whether one more ROI with so much imagery fits."""
+        """Whether one more ROI of so many bytes fits."""
         return not self._taken or (len(self._taken) < self._rois and self._total + nbytes <= self._nbytes)
 
     async def room(self, nbytes: int) -> None:
-        """Return when there is room for an ROI with so much imagery, and for a good many more."""
+        """Return when there is room for an ROI of so many bytes, and for a good many more."""
         while not (self._has_room() and self.fits(nbytes)):
             self._changed.clear()
             await self._changed.wait()

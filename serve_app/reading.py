@@ -61,5 +61,4 @@ def stack(rois: Sequence[Read]) -> tuple[BlockInfo, Payload]:
         own = tuple(slots[i] for i in range(at, at + len(roi.samples)))
         at += len(roi.samples)
         items.append(replace(roi.item, slots=own))
-    nbytes = sum(array.nbytes for batch in batches for array in batch.arrays.values())
-    return BlockInfo(tuple(items), len(samples), nbytes), Payload(batches)
+    return BlockInfo(tuple(items), len(samples)), Payload(batches)

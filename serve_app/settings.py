@@ -123,7 +123,9 @@ class LimitSettings(Section):
     max_rois: int = Field(100_000, ge=1, description="Most ROIs in one request.")
     max_body_mb: float = Field(32, gt=0, description="Largest request body in megabytes.")
     window_rois: int = Field(512, ge=1, description="ROIs of one request under way at once.")
-    window_mb: float = Field(512, gt=0, description="Imagery of one request under way at once, in megabytes.")
+    window_mb: float = Field(
+        512, gt=0, description="Imagery, samples or results of one request under way at once, in megabytes."
+    )
     timeout_s: float = Field(3600, gt=0, description="Longest time for one request, in seconds.")
     cold_start_timeout_s: float = Field(600, gt=0, description="Longest wait for a model's first replica.")
     max_attempts: int = Field(

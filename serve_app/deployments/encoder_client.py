@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.schema import DeploymentStatusOverview
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.schema import DeploymentStatusOverview, ServeStatus
 
 from rs_embed_core.card import Selection
 from rs_embed_core.errors import ForwardError, JSONValue, RSEmbedError, Unavailable
-from serve_app.deployments.ray_errors import REFETCH, RESEND
+from serve_app.deployments.ray_errors import REFETCH, RESEND, first_line
 from serve_app.observe.origin import origin
 from serve_app.router import Lost, PayloadLost, Reference
 from serve_app.wire.blocks import Encoded
@@ -26,33 +27,48 @@ from serve_app.wire.blocks import Encoded
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
+_log = logging.getLogger(__name__)
 _STATUS_AGE_S = 1.0
 _WATCH_S = 5.0  # serve.status() costs the router some 20 ms
 _STATUS_TIMEOUT_S = 2.0
 
 
 class StatusBoard:
-    """``serve.status()`` of one application, read at most once a second and off the event loop."""
+    """``serve.status()`` of one application, read at most once a second and off the event loop.
 
-    def __init__(self, name: str) -> None:
+    Serve's controller does not answer while the cluster's head restarts: what it said last holds meanwhile.
+
+    Args:
+        name: of the application.
+        look: asks the controller; may block.
+    """
+
+    def __init__(self, name: str, look: Callable[[], ServeStatus] = serve.status) -> None:
         self._name = name
+        self._look = look
         self._read_at = float("-inf")
         self._states: Mapping[str, Mapping[str, JSONValue]] = {}
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
 
     async def of(self, deployment: str) -> Mapping[str, JSONValue]:
         """What ``_state_of`` says of a deployment; empty while Serve does not know it."""
-        async with self._lock:
-            if time.monotonic() - self._read_at > _STATUS_AGE_S:
-                self._states = await asyncio.to_thread(self._read)
-                self._read_at = time.monotonic()
+        if time.monotonic() - self._read_at > _STATUS_AGE_S:
+            if self._reading is None or self._reading.done():  # all who wait share it: it may hold its thread for long
+                self._reading = asyncio.create_task(self._read())
+            done, _ = await asyncio.wait({self._reading}, timeout=_STATUS_TIMEOUT_S)
+            for reading in done:
+                reading.result()  # raises what nobody thought of
         return self._states.get(deployment, {})
 
-    def _read(self) -> Mapping[str, Mapping[str, JSONValue]]:
-        application = serve.status().applications.get(self._name)
-        if application is None:
-            return {}
-        return {name: _state_of(deployment) for name, deployment in application.deployments.items()}
+    async def _read(self) -> None:
+        try:
+            application = (await asyncio.to_thread(self._look)).applications.get(self._name)
+        except (RayError, RayServeException):
+            _log.warning("Serve's controller does not say how its deployments are", exc_info=True)
+            return
+        deployments = {} if application is None else application.deployments
+        self._states = {name: _state_of(deployment) for name, deployment in deployments.items()}
+        self._read_at = time.monotonic()
 
 
 def _state_of(deployment: DeploymentStatusOverview) -> dict[str, JSONValue]:
@@ -104,15 +120,15 @@ class ServeEncoder:
             await self._watch(call)
             return await call
         except REFETCH as error:
-            raise PayloadLost(str(error).splitlines()[0]) from error
+            raise PayloadLost(first_line(error)) from error
         except RESEND as error:
-            raise Lost(str(error).splitlines()[0]) from error
+            raise Lost(first_line(error)) from error
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise Unavailable(f"{self._name} is not up: {error}", hint="Try again later.") from error
-        except TaskCancelledError as error:
-            raise Lost("the call was cancelled") from error
         except RayTaskError as error:
             raise _cause(error) from error
+        except RayError as error:  # cancelled, or what nobody thought of: a few times more, then it is a problem
+            raise Lost(first_line(error)) from error
         finally:
             if not call.done():
                 call.add_done_callback(_heard)
@@ -125,11 +141,7 @@ class ServeEncoder:
         Serve never answers a caller who waits for a replica that cannot start, so its status is read meanwhile.
         """
         started = time.monotonic()
-        while not call.done():
-            await asyncio.wait({call}, timeout=min(_WATCH_S, self._start_timeout_s))
-            if call.done():
-                return
-            state = await self._board.of(self._name)
+        while (state := await self._state(call)) is not None:
             if state.get("running"):
                 started = time.monotonic()
                 continue
@@ -140,6 +152,19 @@ class ServeEncoder:
                     f"{self._name} had no replica within {self._start_timeout_s:g} s.",
                     hint="The cluster has no room for it now; try again later.",
                 )
+
+    async def _state(self, call: asyncio.Future[Encoded]) -> Mapping[str, JSONValue] | None:
+        """The deployment's state a while from now; None as soon as the call is done."""
+        await asyncio.wait({call}, timeout=min(_WATCH_S, self._start_timeout_s))
+        if call.done():
+            return None
+        look = asyncio.create_task(self._board.of(self._name))
+        either: set[asyncio.Future[Any]] = {call, look}  # mypy wants one type of result
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return None if call.done() else look.result()
+        finally:
+            look.cancel()
 
     async def pid(self) -> int | None:
         """Process of one of the replicas; None where there is none: asking would start one."""
@@ -163,7 +188,7 @@ class ServeEncoder:
             with contextlib.suppress(Exception):  # cancel() may raise what the assignment failed with
                 response.cancel()  # type: ignore[no-untyped-call]  # Ray's
             return out | {"status": "busy"}
-        except (RayActorError, DeploymentUnavailableError):
+        except (*RESEND, DeploymentUnavailableError):
             return out | {"status": "starting"}
         return out | {
             "status": replica["state"],
@@ -193,4 +218,4 @@ def _cause(error: RayTaskError) -> RSEmbedError:
         return cause
     if isinstance(error, RSEmbedError):  # Ray raises a class that is both
         return error
-    return ForwardError(f"the encoder failed: {type(cause).__name__}: {str(cause).splitlines()[0]}")
+    return ForwardError(f"the encoder failed: {type(cause).__name__}: {first_line(cause)}")

@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, RayError
 
 from serve_app.deployments.fetcher import Fetcher
 from serve_app.deployments.limiter import quota_actor
-from serve_app.deployments.ray_errors import REFETCH, RESEND
+from serve_app.deployments.ray_errors import REFETCH, RESEND, first_line
 from serve_app.flow import fair_share
 from serve_app.observe.origin import origin
 from serve_app.router import Lost, Reference
@@ -85,7 +85,7 @@ class RayFetchPool:
         """Yield a span's blocks as its actor has them; the payloads stay in the object store.
 
         Raises:
-            Lost: the actor died; what was not yielded may be sent again.
+            Lost: the actor died or failed; what was not yielded may be sent again.
         """
         generator = None
         actor = await self._pick(home)
@@ -97,17 +97,21 @@ class RayFetchPool:
             references = aiter(generator)
             async for payload in references:
                 # What is read comes second: where it arrived, the payload before it was no dying actor's error.
-                info: BlockInfo = await (await anext(references))
+                # Where nothing comes second, what came is the error that ended the actor's generator.
+                info: BlockInfo = await (await anext(references, payload))
                 left -= len(info.items)
                 self._load[actor] -= len(info.items)
                 yield info, payload
             if left:
                 raise Lost("a fetch actor ended early")
-        except (*RESEND, StopAsyncIteration) as error:
+        except RESEND as error:
             self._miss(actor)
-            raise Lost(f"a fetch actor died: {error}".splitlines()[0]) from error
+            raise Lost(f"a fetch actor died: {first_line(error)}") from error
         except REFETCH as error:
-            raise Lost(f"imagery was lost: {error}".splitlines()[0]) from error
+            raise Lost(f"imagery was lost: {first_line(error)}") from error
+        except RayError as error:
+            _log.exception("a fetch actor failed", extra={"actor": actor})
+            raise Lost(f"a fetch actor failed: {first_line(error)}") from error
         finally:
             self._load[actor] -= left
             if generator is not None and left:

@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass, field
 
 from rs_embed_core.chip import FetchPlan
 from rs_embed_core.errors import JSONValue, RSEmbedError
-from rs_embed_core.plan import Plan, recipe
+from rs_embed_core.plan import recipe
+from rs_embed_core.sizes import VALUE_BYTES, sample_values, samples_of
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
-from rs_embed_core.tiling import TileLayout
 from serve_app.export.chunks import Todo
 from serve_app.export.ledger import Failure, Ledger
 from serve_app.export.planning import plan_of
 
-_VALUE_BYTES = 4
 _ROW_BYTES = 300  # of a row beside its vector: a file's metas are alike, so little is left of them
 _FILE_BYTES = 22_000  # of a file beside its rows: CRS, STAC collection, schema, the first row's meta
 _VECTOR_SHARE = 0.8  # what zstd leaves of a vector's bytes (dofa; mosaiks 0.6, for its zeros)
@@ -107,14 +106,14 @@ class Survey:
                 continue
             reads.update((resolved.fetch, *resolved.also))
             samples = samples_of(resolved)
-            held += samples * _sample_values(resolved)
+            held += sample_values(resolved)
             self.samples[label] = self.samples.get(label, 0) + samples
             self.planned[label] = self.planned.get(label, 0) + 1
         own = sum(read.pixels for read in reads)
         self.reads += len(reads)
         self.values += own
         self.pixels += sum(read.pixels // len(read.bands) for read in reads)
-        self.nbytes[index] = float(_VALUE_BYTES * max(own, held))
+        self.nbytes[index] = float(VALUE_BYTES * max(own, held))
 
 
 def survey(work: Iterable[Todo], rois: Mapping[int, Spatial], asks: Mapping[str, Ask]) -> Survey:
@@ -150,19 +149,9 @@ def estimate(found: Survey, asks: Mapping[str, Ask], ledgers: Sequence[Ledger], 
         reads=found.reads,
         pixels=found.pixels,
         values=found.values,
-        bytes_read=_VALUE_BYTES * found.values,
+        bytes_read=VALUE_BYTES * found.values,
         models=models,
     )
-
-
-def samples_of(resolved: Plan) -> int:
-    """Inputs of the network for one ROI: its tiles, or one."""
-    spec, shared = resolved.ask.input_prep, recipe(resolved.ask)
-    if spec.mode == "resize" or shared.card.product is not None:
-        return 1
-    grid, shape = resolved.fetch.grid, shared.input.shape_for(resolved.selection.settings)
-    count = TileLayout.of(grid.height, grid.width, spec.tile_size or shape.tile, spec.tile_snap_frac).count
-    return 1 if spec.mode == "auto" and count > spec.max_tiles else count
 
 
 def operations(ask: Ask) -> float | None:
@@ -180,16 +169,6 @@ def operations(ask: Ask) -> float | None:
     return 2e6 * parameters_m * len(shared.frames) * (shape.image_size // shape.patch_size) ** 2
 
 
-def _sample_values(resolved: Plan) -> int:
-    """Values of one sample; imagery smaller than the network's input is not enlarged where any shape fits."""
-    shared = recipe(resolved.ask)
-    grid, shape = resolved.fetch.grid, shared.input.shape_for(resolved.selection.settings)
-    height, width = shape.image_size, shape.image_size
-    if shape.fit in ("native", "whole"):
-        height, width = min(height, grid.height), min(width, grid.width)
-    return len(shared.frames) * len(shared.bands) * height * width
-
-
 @dataclass(frozen=True)
 class _Wanted:
     """What is missing of one model."""
@@ -204,7 +183,7 @@ def _cost(ask: Ask, wanted: _Wanted, ledger: Ledger, tflops: float) -> ModelCost
     dim = shared.card.variant(shared.selection.variant, shared.selection.modality).dim
     work = operations(ask)
     device_s = None if work is None else wanted.samples * work / (1e12 * tflops)
-    row_bytes = _VECTOR_SHARE * _VALUE_BYTES * dim + _ROW_BYTES
+    row_bytes = _VECTOR_SHARE * VALUE_BYTES * dim + _ROW_BYTES
     markers = [marker for marker in ledger.markers.values() if marker.rows]
     done = sum(marker.rows for marker in markers)
     seconds = sum(marker.device_s for marker in markers)  # none where a service computed them

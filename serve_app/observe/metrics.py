@@ -115,7 +115,7 @@ FORWARD_WEIGHTS_LOADED = Level(
 ASSEMBLE_SECONDS = Count("assemble", "seconds", "Time that routers spent making rows of tokens.", ("model",))
 
 STREAM_ROWS = Count("stream", "rows", "Outcomes of ROIs, as they are handed to callers.", ("model", "outcome", "fault"))
-STREAM_BYTES = Count("stream", "bytes", "Bytes of the embeddings handed to callers.", ("model",))
+STREAM_BYTES = Count("stream", "bytes", "Bytes of the embeddings handed to callers, as float32.", ("model",))
 STREAM_KM2 = Count(
     "stream", "km2", "Ground that was embedded, in square kilometres; ROIs that failed do not count.", ("model",)
 )

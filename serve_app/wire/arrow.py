@@ -6,6 +6,7 @@ null. A stream ends with a batch of no rows that carries a summary; without one 
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -23,6 +24,7 @@ from serve_app.wire.rows import Row
 
 SCHEMA_VERSION = "1"
 MAX_BATCH_BYTES = 8_000_000  # of numbers; while it is written a batch is held about three times
+MAX_BATCH_ROWS = 1024  # a problem has no numbers, but 60 us of work
 
 
 async def record_batches(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[pa.RecordBatch]:
@@ -42,13 +44,20 @@ async def record_batches(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncG
                 first = next((row for row in some if row.data is not None), None)
                 table = None if first is None else _Table(reply, first)
             if table is not None:
-                for batch in table.batches(waiting):
+                async for batch in _unhurried(table.batches(waiting)):
                     yield batch
                 waiting = []
     table = table or _Table(reply, None)
-    for batch in table.batches(waiting):
+    async for batch in _unhurried(table.batches(waiting)):
         yield batch
     yield table.end()
+
+
+async def _unhurried(batches: Iterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
+    """The batches; whoever else is served by this event loop has a turn after each."""
+    for batch in batches:
+        yield batch
+        await asyncio.sleep(0)
 
 
 async def arrow_stream(reply: Reply, rows: AsyncIterator[list[Row]]) -> AsyncGenerator[bytes]:
@@ -99,7 +108,7 @@ class _Table:
     def batches(self, rows: Sequence[Row]) -> Iterator[pa.RecordBatch]:
         """The rows, cut so that no batch is large."""
         largest = max((row.data.nbytes for row in rows if row.data is not None), default=1)
-        step = max(1, MAX_BATCH_BYTES // max(1, largest))
+        step = min(MAX_BATCH_ROWS, max(1, MAX_BATCH_BYTES // max(1, largest)))
         for start in range(0, len(rows), step):
             yield self._batch([self._fitting(row) for row in rows[start : start + step]])
 

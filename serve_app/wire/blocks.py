@@ -23,6 +23,11 @@ class Item:
     plan: Plan
     attempts: int = 0
 
+    @property
+    def rois(self) -> tuple[int, ...]:
+        """Its own index."""
+        return (self.index,)
+
 
 @dataclass(frozen=True)
 class Hurry:
@@ -64,7 +69,6 @@ class BlockInfo:
 
     items: tuple[BlockItem, ...]
     samples: int
-    nbytes: int
 
     @property
     def good(self) -> list[BlockItem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import numpy as np
@@ -17,7 +18,9 @@ from serve_app.wire.arrow import MAX_BATCH_BYTES
 from serve_app.wire.codecs import (
     ARROW,
     MEDIA_TYPES,
+    Reply,
     read_arrow,
+    record_batches,
     rows_of,
     to_embedding,
 )
@@ -30,6 +33,7 @@ from tests.unit.codec_rows import (
     POINT,
     assert_same,
     encode,
+    feed,
     grid_row,
     job_of,
     read,
@@ -172,6 +176,23 @@ def test_large_lists_are_cut_into_batches():
     assert [len(some) for some in lists] == [3, 3, 1]
     assert 3 * rows[0].data.nbytes <= MAX_BATCH_BYTES
     assert_same([row for some in lists for row in some], rows)
+
+
+async def test_problems_of_a_long_job_are_cut_too_and_others_run_meanwhile():
+    rows, turns = [Row(i, error=NOTHING) for i in range(3000)], 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    found = [(batch.num_rows, turns) async for batch in record_batches(Reply(job_of(3000)), feed(rows))]
+    task.cancel()
+    sizes, when = zip(*found, strict=True)
+    assert sizes == (1024, 1024, 952, 0)
+    assert len(set(when)) == len(when)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,9 @@ from rs_embed_core.card import Selection
 from rs_embed_core.errors import (
     CheckpointError,
     DeadlineExceeded,
+    ForwardError,
     InvalidRequest,
     JSONValue,
-    ProviderError,
     RSEmbedError,
     Unavailable,
     UnknownModel,
@@ -42,6 +42,13 @@ def router(fetchers: LocalFetchers | None = None, encoder: LocalEncoder | None =
     deployed = Deployed(ModelSettings(model="mosaiks"), encoder or LocalEncoder())
     settings = LimitSettings.model_validate(limits)
     return Router({"mosaiks-gaussian": deployed}, fetchers or LocalFetchers(), settings, ProviderSettings())
+
+
+def raising(error: Exception) -> Callable[[int], None]:
+    def fail(call: int) -> None:
+        raise error
+
+    return fail
 
 
 async def collect(job: Job, by: Router) -> list[Row]:
@@ -108,6 +115,17 @@ async def test_the_window_counts_bytes_and_always_lets_one_through() -> None:
     assert len(seen) == 6
 
 
+async def test_the_window_counts_samples_where_they_are_larger_than_the_imagery() -> None:
+    fetchers, encoder = LocalFetchers(), LocalEncoder(fail=raising(ForwardError("no")))
+    deployed = {"clay-large": Deployed(ModelSettings(model="clay"), encoder)}
+    by = Router(deployed, fetchers, LimitSettings(window_mb=8), ProviderSettings())  # a sample has 2.6 MB, a chip 26 kB
+    job, seen = Job(Ask(model="clay", temporal=SUMMER), places(9)), set()
+    async for rows in stream(job, by.route(job)):
+        seen |= {row.index for row in rows}
+        assert len(fetchers.under_way - seen) <= 3
+    assert len(seen) == 9
+
+
 async def test_what_a_fetch_actor_lost_is_sent_again() -> None:
     fetchers = LocalFetchers(lose=lambda call: 1 if call < 2 else None)
     rows = await collect(Job(ASK, places(40)), router(fetchers))
@@ -115,11 +133,11 @@ async def test_what_a_fetch_actor_lost_is_sent_again() -> None:
     assert all(row.error is None for row in rows)
 
 
-async def test_a_roi_that_is_lost_every_time_becomes_a_problem() -> None:
+async def test_a_roi_that_is_lost_every_time_becomes_a_problem_of_no_provider() -> None:
     fetchers = LocalFetchers(lose=lambda call: 0)
     rows = await collect(Job(ASK, places(3)), router(fetchers, max_attempts=2))
     assert len(rows) == 3
-    assert all(isinstance(row.error, ProviderError) for row in rows)
+    assert {(type(row.error), row.error.code, row.error.retryable) for row in rows} == {(RSEmbedError, "lost", True)}
     assert fetchers.calls == 2
 
 
@@ -145,31 +163,23 @@ async def test_lost_imagery_is_fetched_again() -> None:
 
 
 async def test_a_poisonous_group_ends_in_problems() -> None:
-    def always(call: int) -> None:
-        raise Lost("SIGKILL")
-
-    encoder = LocalEncoder(fail=always)
-    rows = await collect(Job(ASK, places(4)), router(encoder=encoder, max_attempts=2))
+    encoder = LocalEncoder(fail=raising(Lost("SIGKILL")))
+    by = router(LocalFetchers(linger_ms=30_000), encoder, max_attempts=2)
+    rows = await collect(Job(ASK, places(4)), by)
     assert len(rows) == 4
-    assert all(isinstance(row.error, ProviderError) for row in rows)
+    assert {(type(row.error), row.error.code, row.error.retryable) for row in rows} == {(ForwardError, "lost", True)}
     assert encoder.calls == 2
 
 
 async def test_missing_weights_are_every_row_s_problem() -> None:
-    def missing(call: int) -> None:
-        raise CheckpointError("not here")
-
-    rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=missing)))
+    rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=raising(CheckpointError("not here")))))
     assert len(rows) == 5
     assert all(isinstance(row.error, CheckpointError) for row in rows)
 
 
 @pytest.mark.parametrize("error", [CheckpointError("not here"), Unavailable("no room")])
 async def test_nothing_more_is_fetched_for_an_encoder_that_cannot_work(error: RSEmbedError) -> None:
-    def fail(call: int) -> None:
-        raise error
-
-    encoder, fetchers = LocalEncoder(fail=fail), LocalFetchers()
+    encoder, fetchers = LocalEncoder(fail=raising(error)), LocalFetchers()
     by = router(fetchers, encoder, window_rois=16)
     job = Job(ASK, places(300))
     rows = await collect(job, by)
@@ -177,6 +187,20 @@ async def test_nothing_more_is_fetched_for_an_encoder_that_cannot_work(error: RS
     assert {type(row.error) for row in rows} == {type(error)}
     assert encoder.calls <= by.route(job).lanes
     assert len(fetchers.under_way) <= 32
+
+
+async def test_the_one_error_of_a_long_job_leaves_in_pieces_and_others_run_meanwhile() -> None:
+    encoder = Noting(fail=raising(Unavailable("no room")))
+    by, job = router(encoder=encoder), Job(ASK, places(3000))
+    turns, sizes = [], []
+    other = asyncio.create_task(encoder.other())
+    async for rows in stream(job, by.route(job)):
+        turns.append(encoder.turns)
+        sizes.append(len(rows))
+    other.cancel()
+    assert sum(sizes) == 3000
+    assert max(sizes) <= 1024
+    assert len(set(turns)) == len(turns)
 
 
 async def test_the_deadline_ends_in_rows_not_in_a_hang() -> None:
@@ -188,11 +212,8 @@ async def test_the_deadline_ends_in_rows_not_in_a_hang() -> None:
 
 
 async def test_a_bug_in_a_stage_is_a_problem_and_not_a_hang() -> None:
-    def bug(call: int) -> None:
-        raise KeyError("bug")
-
     async with asyncio.timeout(10):
-        rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=bug)))
+        rows = await collect(Job(ASK, places(5)), router(encoder=LocalEncoder(fail=raising(KeyError("bug")))))
     assert len(rows) == 5
     assert all(row.error is not None and row.error.code == "internal_error" for row in rows)
 
@@ -274,7 +295,7 @@ class Noting(LocalEncoder):
 
 
 async def test_others_run_while_rows_are_assembled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_app.stream._TURN_S", -1.0)  # as if every row took long
+    monkeypatch.setattr("serve_app.lanes._TURN_S", -1.0)  # as if every row took long
     encoder = Noting()
     by, job = router(LocalFetchers(block_items=8, linger_ms=30_000), encoder), Job(ASK, places(8))
     other = asyncio.create_task(encoder.other())
