@@ -65,9 +65,9 @@ class StatusBoard:
             application = (await asyncio.to_thread(self._look)).applications.get(self._name)
         except (RayError, RayServeException):
             _log.warning("Serve's controller does not say how its deployments are", exc_info=True)
-            return
-        deployments = {} if application is None else application.deployments
-        self._states = {name: _state_of(deployment) for name, deployment in deployments.items()}
+        else:
+            deployments = {} if application is None else application.deployments
+            self._states = {name: _state_of(deployment) for name, deployment in deployments.items()}
         self._read_at = time.monotonic()
 
 

@@ -186,8 +186,15 @@ async def test_what_the_controller_said_last_holds_while_it_hangs(monkeypatch: p
     assert (await board.of("mosaiks"))["running"] == 3
 
 
-async def test_a_controller_that_is_gone_is_no_end_of_a_call() -> None:
+async def test_a_controller_that_is_gone_is_no_end_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_AGE_S", 3600.0)
+    looks = 0
+
     def look() -> ServeStatus:
+        nonlocal looks
+        looks += 1
         raise RayActorError
 
-    assert await StatusBoard("main", look).of("mosaiks") == {}
+    board = StatusBoard("main", look)
+    assert [await board.of("mosaiks") for _ in range(3)] == [{}, {}, {}]
+    assert looks == 1  # it is not asked more often than one that answers
