@@ -5,6 +5,7 @@ import pytest
 
 from rs_embed_core import (
     OutputSpec,
+    TemporalSpec,
     UserData,
     configure,
     get_embedding,
@@ -18,6 +19,8 @@ from tests.parity.golden import load_case
 from tests.parity.published import publish
 from tests.unit.own_pixels import BANDS, PLACE, S2, SUMMER, TRANSFORM, assert_same, embed, pixels
 from tests.unit.small_cards import registered
+
+FOUR_BINS = TemporalSpec.range("2022-05-01", "2022-08-29")  # of 30 days: galileo's frames and equal parts are the same
 
 # --- arrays ------------------------------------------------------------------------------------------------
 
@@ -67,12 +70,12 @@ def test_a_series_keeps_its_frames_and_one_image_is_repeated(tmp_path):
     configure(checkpoints_root=tmp_path, offline=True)
     with registered(card):
         series = embed(pixels(3, 10), model="galileo", temporal=SUMMER)
-        single = embed(pixels(10), model="galileo", temporal=SUMMER)
-        repeated = embed(np.stack([pixels(10)] * 4), model="galileo", temporal=SUMMER)
+        single = embed(pixels(10), model="galileo", temporal=FOUR_BINS)
+        repeated = embed(np.stack([pixels(10)] * 4), model="galileo", temporal=FOUR_BINS)
         with pytest.raises(InvalidInput, match="at most 24"):
             embed(np.stack([pixels(10)] * 25), model="galileo", temporal=SUMMER)
     configure(offline=False)
-    assert series.meta["frames"] == {"requested": 4, "used": 3, "distinct": 3, "empty": 0}
+    assert series.meta["frames"] == {"requested": 3, "used": 3, "distinct": 3, "empty": 0}
     assert single.meta["frames"] == {"requested": 4, "used": 4, "distinct": 1, "empty": 0}
     assert_same(single, repeated)
     assert (series.data != single.data).any()
@@ -114,8 +117,19 @@ def test_holes_are_filled_and_said():
     assert "1 of 3072 pixels" in ours.meta["notices"][-1]["text"]
     assert np.isfinite(ours.data).all()
     data[:] = np.nan
-    with pytest.raises(NoImagery):
+    with pytest.raises(NoImagery, match="finite") as caught:
         embed(data)
+    assert "cloudy_pct" not in caught.value.hint  # no other window would help
+
+
+def test_what_a_masked_array_masks_is_missing():
+    plain = pixels(10)
+    mask = np.zeros(plain.shape, bool)
+    mask[:, 3, 4] = True
+    ours = embed(np.ma.MaskedArray(np.where(mask, 65535, plain).astype(np.uint16), mask))
+    assert_same(ours, embed(np.where(mask, np.nan, plain)))
+    assert "1 of 3072 pixels" in ours.meta["notices"][-1]["text"]
+    assert_same(embed(np.ma.MaskedArray(plain)), embed(plain))
 
 
 @pytest.mark.parametrize(
