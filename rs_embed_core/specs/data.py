@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rs_embed_core.errors import InvalidInput, InvalidRequest
 from rs_embed_core.specs.pixels import Affine, Pixels, read_array
+from rs_embed_core.specs.plain import make_plain
 from rs_embed_core.specs.sensor import band_names, check_scale
 from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from rs_embed_core.specs.temporal import TemporalSpec
@@ -57,6 +58,7 @@ class UserData:
     transform: Affine | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not isinstance(self.collection, str) or not self.collection:
             msg = f"collection is {self.collection!r}."
             raise InvalidRequest(msg, hint='Say what the pixels are: "COPERNICUS/S2_SR_HARMONIZED".')

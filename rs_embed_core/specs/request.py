@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec, input_prep_from_dict, output_from_dict
+from rs_embed_core.specs.plain import plain
 from rs_embed_core.specs.sensor import FetchSpec, SensorSpec, fetch_from_dict, sensor_from_dict
 from rs_embed_core.specs.spatial import Spatial
 from rs_embed_core.specs.temporal import TemporalSpec, temporal_from_dict
@@ -133,11 +134,14 @@ def model_config_from(value: object) -> ModelConfig:
     if not isinstance(value, Mapping):
         msg = f"model_config is {value!r}."
         raise InvalidRequest(msg, hint='model_config is an object such as {"variant": "base"}.')
+    config: dict[str, OptionValue] = {}
     for key, item in value.items():
-        if not isinstance(key, str) or not isinstance(item, str | int | float | bool):
+        setting = plain(item)
+        if not isinstance(key, str) or not isinstance(setting, str | int | float | bool):
             msg = f"model_config has {key!r}: {item!r}."
             raise InvalidRequest(msg, hint="Keys are names, values are text, numbers or booleans.")
-    return tuple(sorted(value.items()))
+        config[key] = setting
+    return tuple(sorted(config.items()))
 
 
 def beside_from(value: object) -> tuple[Beside, ...]:

@@ -21,6 +21,7 @@ from tests.unit.own_pixels import BANDS, PLACE, S2, SUMMER, TRANSFORM, assert_sa
     [
         ({}, 10),  # the model's own
         ({"scale_m": 20}, 20),
+        ({"scale_m": np.float32(20)}, 20),
         ({"crs": "EPSG:32632", "transform": TRANSFORM}, 10),
         ({"crs": "EPSG:32632", "transform": (30, 0, 0, 0, -30, 0)}, 30),
         ({"crs": "EPSG:4326", "transform": (1e-4, 0, 11, 0, -1e-4, 48)}, 11.1319),
