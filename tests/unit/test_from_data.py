@@ -9,6 +9,7 @@ from rs_embed_core import (
     UserData,
     configure,
     get_embedding,
+    get_embedding_from_data,
     get_embeddings_batch_from_data,
     list_models_for_data,
     register_provider,
@@ -130,6 +131,25 @@ def test_what_a_masked_array_masks_is_missing():
     assert_same(ours, embed(np.where(mask, np.nan, plain)))
     assert "1 of 3072 pixels" in ours.meta["notices"][-1]["text"]
     assert_same(embed(np.ma.MaskedArray(plain)), embed(plain))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "config"),
+    [(-25, 0, {"value_low": -25, "value_span": 25}), (0, 0.3, {"value_span": 0.3}), (0, 255, {"value_span": 255})],
+    ids=["decibels", "power", "bytes"],
+)
+def test_mosaiks_takes_other_sensors_by_their_range(low, high, config):
+    one, other = np.random.default_rng(3).uniform(0, 1, (2, 2, 32, 32)).astype(np.float32)
+
+    def of(image, **how):
+        return get_embedding_from_data("mosaiks", UserData(image, "MY/SENSOR", bands=("a", "b")), device="cpu", **how)
+
+    ours = of(low + one * (high - low), model_config=config)
+    np.testing.assert_allclose(ours.data, of(one * 10_000).data, atol=1e-5)  # as bright as reflectances of 0 to 1
+    assert np.abs(ours.data - of(low + other * (high - low), model_config=config).data).max() > 1e-3
+    if high < 1:
+        with pytest.raises(InvalidInput, match="are below 1: no raw numbers"):
+            of(low + one * (high - low))
 
 
 @pytest.mark.parametrize(

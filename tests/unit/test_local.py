@@ -201,7 +201,8 @@ def test_settings_are_in_the_meta():
     fetch = FetchSpec(scale_m=20, cloudy_pct=5)
     meta = get_embedding("MOSAIKS ", spatial=PLACE, fetch=fetch, model_config={"seed": 3}).meta
     assert (meta["model"], meta["variant"], meta["modality"]) == ("mosaiks", "gaussian", "s2")
-    assert meta["model_config"] == {"features": 512, "kernel_size": 3, "bias": -1.0, "seed": 3}
+    filters = {"features": 512, "kernel_size": 3, "bias": -1.0, "seed": 3}
+    assert meta["model_config"] == {**filters, "value_low": 0, "value_span": 10_000}
     assert (meta["sensor"]["scale_m"], meta["sensor"]["cloudy_pct"]) == (20, 5)
     assert meta["frames"] == {"requested": 1, "used": 1, "distinct": 1, "empty": 0}
     assert meta["acquisitions"]
