@@ -21,7 +21,7 @@ from rs_embed_core.registry import get_card, list_models
 from rs_embed_core.specs.data import UserData
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
 from rs_embed_core.specs.pixels import Pixels
-from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue, model_config_from
+from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue, check_device, model_config_from
 from rs_embed_core.specs.sensor import SensorSpec
 from rs_embed_core.specs.temporal import TemporalSpec
 
@@ -68,6 +68,7 @@ def get_embeddings_batch_from_data(  # noqa: PLR0913 - the signature is rs-embed
 ) -> list[Embedding]:
     """The embeddings of several arrays, in order; arguments as in ``get_embedding_from_data``."""
     _check_data(data)
+    check_device(device)
     config, prep = model_config_from(model_config), InputPrepSpec.of(input_prep)
 
     def read(item: UserData) -> tuple[Plan, Callable[[], Chip]]:

@@ -123,6 +123,16 @@ class EmbedRequest:
     spatial: Spatial
 
 
+def check_device(device: object) -> None:
+    """Refuse what names no device; whether it is there is seen when a network is loaded.
+
+    Raises:
+        InvalidRequest: not text.
+    """
+    if not isinstance(device, str):
+        raise InvalidRequest(f"device is {device!r}.", hint="device is a name: auto, cpu, cuda or mps.")
+
+
 def model_config_from(value: object) -> ModelConfig:
     """A ``model_config`` mapping as a hashable tuple, sorted by key.
 

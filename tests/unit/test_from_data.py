@@ -15,6 +15,7 @@ from rs_embed_core import (
     register_provider,
 )
 from rs_embed_core.errors import InvalidInput, InvalidRequest, NoImagery
+from rs_embed_core.providers import provider_names
 from rs_embed_core.providers.array import ArrayProvider
 from tests.parity.golden import load_case
 from tests.parity.published import publish
@@ -181,6 +182,23 @@ def test_mosaiks_takes_other_sensors_by_their_range(low, high, config):
 def test_data_that_make_no_sense_are_refused(more, says):
     with pytest.raises(InvalidRequest, match=says):
         embed(UserData(**{"data": pixels(10), "collection": S2, **more}))
+
+
+@pytest.mark.parametrize("more", [{"model": 5}, {"device": None}, {"data": pixels(10)}])
+def test_arguments_of_another_kind_are_refused(more):
+    with pytest.raises(InvalidRequest) as caught:
+        get_embedding_from_data(**{"model": "mosaiks", "data": UserData(pixels(10), S2), "device": "cpu", **more})
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("provider", [5, None, ArrayProvider, "synthetic"])
+def test_what_is_no_provider_is_not_registered(provider):
+    with pytest.raises(InvalidRequest, match="provider is"):
+        register_provider("none", provider)
+    assert "none" not in provider_names()
+    for name in (None, ""):
+        with pytest.raises(InvalidRequest, match="name is"):
+            register_provider(name, ArrayProvider(pixels(10)))
 
 
 def test_several_arrays_of_several_shapes():

@@ -89,9 +89,11 @@ REFUSED: list[tuple[str, dict[str, object], type[RSEmbedError], type[RSEmbedErro
     ("modality", {"modality": "s1"}, UnknownOption, ModelError, "Modalities are s2"),
     ("bands", {"model": "dofa", "sensor": SensorSpec("C", ("B1",))}, InvalidInput, ModelError, "B12"),
     ("backend", {"backend": "gees"}, UnknownProvider, ProviderError, "synthetic"),
+    ("no device", {"device": None}, InvalidRequest, SpecError, "auto, cpu, cuda or mps"),
     ("device", {"device": "gpu"}, Unsupported, ModelError, "auto, cpu, cuda or mps"),
     ("too large", {"spatials": [PLACE, PointBuffer(0, 0, 1e6)]}, RoiTooLarge, SpecError, "smaller ROI"),
     ("beyond the map", {"spatials": [PLACE, BBox(0, 86, 1, 87)]}, InvalidRequest, SpecError, "85.05"),
+    ("a point beyond", {"spatials": [PointBuffer(0, 89, 320)]}, InvalidRequest, SpecError, "85.05"),
     ("before the sensor", {"temporal": TemporalSpec.year(1980)}, NoImagery, ProviderError, "1980"),
 ]
 
