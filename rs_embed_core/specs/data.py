@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -42,7 +43,8 @@ class UserData:
         bands: names of the C axis; None takes the model's own.
         temporal: the window that the frames divide equally; None takes the days of a ``DataArray``.
         scale_m: pixel size in metres.
-        crs, transform: georeference of the pixels; ``transform`` is (a, b, c, d, e, f) as in rasterio.
+        crs, transform: georeference of the pixels; ``transform`` is (a, b, c, d, e, f) as in rasterio,
+            whose ``Affine`` is taken too.
 
     Raises:
         InvalidRequest: a value of the wrong type, or a transform that is not north-up.
@@ -131,11 +133,16 @@ class UserData:
 
 
 def _checked_transform(transform: object) -> Affine:
-    numbers = transform if isinstance(transform, Sequence) and not isinstance(transform, str) else ()
-    if len(numbers) != _COEFFICIENTS or not all(isinstance(n, Real) and math.isfinite(n) for n in numbers):
+    numbers: tuple[object, ...] = ()
+    if isinstance(transform, Iterable) and not isinstance(transform, str | bytes | Mapping | AbstractSet):
+        numbers = tuple(transform)
+    if numbers[_COEFFICIENTS:] == (0, 0, 1):  # rasterio's own has the row that is the same in all
+        numbers = numbers[:_COEFFICIENTS]
+    six = [float(n) for n in numbers if isinstance(n, Real)]
+    if not len(numbers) == len(six) == _COEFFICIENTS or not all(map(math.isfinite, six)):
         hint = "Give six numbers (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
         raise InvalidRequest(f"transform is {transform!r}.", hint=hint)
-    a, b, c, d, e, f = map(float, numbers)
+    a, b, c, d, e, f = six
     if not (a > 0 > e and b == d == 0):
         hint = "Row 0 is north and column 0 is west: a > 0, e < 0, b = d = 0. Flip or warp the pixels."
         raise InvalidRequest(f"transform is {(a, b, c, d, e, f)}.", hint=hint)

@@ -163,6 +163,8 @@ def test_mosaiks_takes_other_sensors_by_their_range(low, high, config):
         ({"crs": "EPSG:32632", "transform": 5}, "six numbers"),
         ({"crs": "EPSG:32632", "transform": "abcdef"}, "six numbers"),
         ({"crs": "EPSG:32632", "transform": ("a",) * 6}, "six numbers"),
+        ({"crs": "EPSG:32632", "transform": b"abcdef"}, "six numbers"),
+        ({"crs": "EPSG:32632", "transform": (*TRANSFORM, 0, 0, 2)}, "six numbers"),
         ({"crs": "EPSG:32632", "transform": (10, 0, float("nan"), 0, -10, 0)}, "six numbers"),
         ({"crs": 32632, "transform": TRANSFORM}, "crs is 32632"),
         ({"crs": "EPSG:32632", "transform": (10, 0, 0, 0, 10, 0)}, "Row 0 is north"),

@@ -42,6 +42,13 @@ def test_crs_and_transform_are_kept_in_the_grid():
     assert ours.data.rio.crs.to_epsg() == 32632
 
 
+@pytest.mark.parametrize("kind", [lambda six: Affine(*six), np.array, list])
+def test_a_transform_may_be_rasterio_s(kind):
+    data = UserData(pixels(10), S2, crs="EPSG:32632", transform=kind(TRANSFORM))
+    assert data.transform == TRANSFORM
+    assert embed(data, grid=True).meta["transform"] == [80, 0, 600_000, 0, -80, 5_300_000]
+
+
 def test_an_roi_is_spanned_by_its_pixels():
     ours = embed(pixels(10), grid=True, spatial=BBox(0, 0, 0.01, 0.01))
     west, south, east, north = ours.data.rio.bounds()
