@@ -113,11 +113,12 @@ def _spacing(array: xr.DataArray, dim: str) -> tuple[float, float]:
 
 def _dates(array: xr.DataArray, time: str | None) -> tuple[dt.date, ...]:
     """The day of each frame; none where there are no times. A single image may have one beside its axes."""
-    name = next((name for name in array.coords if str(name).lower() in _TIME_DIMS), None)
+    beside = (str(name) for name in array.coords if str(name).lower() in _TIME_DIMS)
+    name = time if time in array.coords else next(beside, None)
     if name is None or array[name].dims not in ((), (time,)):
         return ()
     times = np.atleast_1d(array[name].values)
-    if time is None and times.dtype.kind != "M":
+    if array[name].ndim == 0 and times.dtype.kind != "M":  # beside the axes "t" may be anything
         return ()
     texts = [str(time)[:10] for time in (times.astype("datetime64[D]") if times.dtype.kind == "M" else times).tolist()]
     try:

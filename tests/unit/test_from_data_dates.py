@@ -55,6 +55,14 @@ def test_an_image_keeps_its_day():
     assert_same(ours, embed(array.isel(time=[1]), model="galileo"))
 
 
+def test_what_stands_beside_the_axes_is_a_day_or_nothing():
+    array = series(*DAYS)
+    assert len(UserData(array.assign_coords(t=21.5), S2).resolved().dates) == 3
+    assert UserData(array.isel(time=0, drop=True).assign_coords(t=21.5), S2).resolved().dates == ()
+    mosaic = array.drop_vars("time").rename(time="t").assign_coords(time=np.datetime64(DAYS[0], "ns"))
+    assert UserData(mosaic, S2).resolved().dates == (dt.date(2020, 1, 15),) * 3
+
+
 @pytest.mark.parametrize(
     "times",
     [
