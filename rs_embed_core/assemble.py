@@ -23,6 +23,8 @@ from rs_embed_core.sample import Extent
 from rs_embed_core.tiling import crop_cells, merge_max, merge_mean, stitch
 from rs_embed_core.tokens import Tokens
 
+_WHOLE = 1e-6
+
 
 def assemble(
     tokens: Sequence[Tokens],
@@ -63,7 +65,8 @@ def combine(tokens: Sequence[Tokens], plan: Plan, info: ChipInfo) -> tuple[NDArr
 def _cell_grid(info: ChipInfo, cells: tuple[int, int], extent: Extent, inset: Inset | None) -> Grid:
     """Where the kept cells are: ``cells`` cover ``extent`` evenly, and the ROI's inset was cut from them.
 
-    Where the last tile was shifted back its cells are out of step with the others, by less than one cell.
+    Where the last tile was shifted back its cells are out of step with the others, by less than one cell: ``_seams``
+    says so.
     """
     whole = info.grid.divided(extent, *cells)
     return whole if inset is None else whole.crop(*crop_cells(*cells, inset))
@@ -102,7 +105,7 @@ def describe(
         frames=info.frames,
         prepare=info.prep,
         encoder=encoder,
-        notices=(*info.notices, *_weights_notice(encoder)),
+        notices=(*info.notices, *_seams(info, grid), *_weights_notice(encoder)),
         timings_ms=tuple(timings_ms.items()),
         options=plan.selection.options,
         facts=tuple(fact for fact in info.facts if fact[0] in about),
@@ -123,6 +126,19 @@ def _source(plan: Plan, info: ChipInfo, facts: tuple[tuple[str, str | int | floa
         acquisitions=info.acquisitions,
         facts=facts,
     )
+
+
+def _seams(info: ChipInfo, grid: Grid | None) -> tuple[Notice, ...]:
+    """What to say of a grid whose tiles do not follow each other by whole cells."""
+    if grid is None or info.layout is None:
+        return ()
+    (dx, _, _, _, dy, _), (cell_x, _, _, _, cell_y, _) = info.grid.transform, grid.transform
+    # Cells are spread evenly, so a tile is a whole number of them unless one too many or too few had to fit.
+    counts = (info.layout.rows.tile * dy / cell_y, info.layout.columns.tile * dx / cell_x)
+    if all(abs(count - round(count)) < _WHOLE for count in counts):
+        return ()
+    text = "The last tile overlaps its neighbour by no whole number of cells: some lie up to a cell beside their place."
+    return (Notice("tile_seams", text),)
 
 
 def _weights_notice(encoder: EncoderInfo) -> tuple[Notice, ...]:

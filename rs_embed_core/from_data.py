@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from rs_embed_core.chip import Chip
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed_core.chip import Chip, Period
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.engine import Read, run
 from rs_embed_core.errors import InvalidRequest, RSEmbedError, Unsupported
 from rs_embed_core.geo import Grid, bounds_of
-from rs_embed_core.plan import Plan, recipe
+from rs_embed_core.plan import Plan, Recipe, recipe
 from rs_embed_core.preprocessing.time import Frames
 from rs_embed_core.providers.array import ArrayProvider, checked
 from rs_embed_core.registry import get_card, list_models
 from rs_embed_core.specs.data import UserData
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
-from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue, model_config_from
+from rs_embed_core.specs.pixels import Pixels
+from rs_embed_core.specs.request import Ask, ModelConfig, OptionValue, check_device, model_config_from
 from rs_embed_core.specs.sensor import SensorSpec
+from rs_embed_core.specs.temporal import TemporalSpec
+
+_DAY = dt.timedelta(1)
+_TCHW = 4
 
 
 def get_embedding_from_data(  # noqa: PLR0913 - the signature is rs-embed's
@@ -59,6 +68,7 @@ def get_embeddings_batch_from_data(  # noqa: PLR0913 - the signature is rs-embed
 ) -> list[Embedding]:
     """The embeddings of several arrays, in order; arguments as in ``get_embedding_from_data``."""
     _check_data(data)
+    check_device(device)
     config, prep = model_config_from(model_config), InputPrepSpec.of(input_prep)
 
     def read(item: UserData) -> tuple[Plan, Callable[[], Chip]]:
@@ -112,24 +122,23 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
     prep: InputPrepSpec,
 ) -> tuple[Plan, ArrayProvider]:
     """The plan of the caller's own pixels, and the provider that holds them."""
-    item = item.resolved()
     card, alias = get_card(model)
     if card.product is not None:
         msg = f"{card.id} is precomputed: it takes no pixels."
         raise Unsupported(msg, hint="list_models_for_data() lists the models that do.")
     bare = Ask(model=model, model_config=config, modality=modality)
     entry = card.input(card.select(bare, alias).modality)
-    bands = item.bands or entry.bands
-    pixels = checked(item.data, bands)
+    own = item.resolved()
+    bands = own.bands or entry.bands
+    values = checked(own.values, bands)
     if card.config_for_data is not None and prep.mode != "resize":
-        config = card.config_for_data(config, (pixels.shape[-2], pixels.shape[-1]))
-    grid = _data_grid(item, pixels.shape[-2], pixels.shape[-1])
+        config = card.config_for_data(config, (values.shape[-2], values.shape[-1]))
+    grid = _data_grid(item, own, values.shape[-2], values.shape[-1])
     scale_m = item.scale_m or (grid.pixel_m if grid.crs else entry.scale_m)
-    sensor = SensorSpec(item.collection, bands, scale_m, cloudy_pct=None)
     ask = Ask(
         model=model,
-        temporal=item.temporal,
-        sensor=sensor,
+        temporal=item.temporal or _span(own.dates),
+        sensor=SensorSpec(item.collection, bands, scale_m, cloudy_pct=None),
         model_config=config,
         modality=modality,
         output=output,
@@ -137,16 +146,33 @@ def _plan_data(  # noqa: PLR0913 - private: the parts of one call
         backend="array",
     )
     shared = recipe(ask)
-    still = pixels.ndim == 3 and isinstance(entry.time, Frames) and entry.time.still == "single"
-    read = replace(shared.read, grid=grid, frames=(shared.window,) if still else shared.frames)
+    read = replace(shared.read, grid=grid, frames=_frames(values, own.dates, shared))
     resolved = Plan(ask, shared.selection, shared.window, read, spatial=item.spatial, notices=shared.notices)
-    return resolved, ArrayProvider(pixels)
+    return resolved, ArrayProvider(values)
 
 
-def _data_grid(item: UserData, height: int, width: int) -> Grid:
+def _span(dates: tuple[dt.date, ...]) -> TemporalSpec | None:
+    """The window from the first day to the last; None where there is none."""
+    if not dates:
+        return None
+    return TemporalSpec.range(dates[0].isoformat(), (dates[-1] + _DAY).isoformat())
+
+
+def _frames(values: NDArray[np.float32], dates: tuple[dt.date, ...], shared: Recipe) -> tuple[Period, ...]:
+    """The period behind each frame: its own day, or else a part of the window.
+
+    One image stands for all frames of the model, or for the whole window, as the card says.
+    """
+    if values.ndim == _TCHW:
+        return tuple(Period(day, day + _DAY) for day in dates) or shared.window.split(len(values))
+    time = shared.input.time
+    return (shared.window,) if isinstance(time, Frames) and time.still == "single" else shared.frames
+
+
+def _data_grid(item: UserData, own: Pixels, height: int, width: int) -> Grid:
     """Where the caller's pixels are: their own georeference, the ROI's extent, or nowhere (no CRS)."""
-    if item.crs is not None and item.transform is not None:
-        return Grid(item.crs, item.transform, height, width)
+    if own.crs is not None and own.transform is not None:
+        return Grid(own.crs, own.transform, height, width)
     if item.spatial is not None:
         return Grid.spanning(bounds_of(item.spatial), height, width)
     return Grid("", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), height, width)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WEB_MERCATOR = "EPSG:3857"
 MAX_LATITUDE = 85.05112878  # where the Mercator square ends
+_ROUNDED = 1e-5  # the end as others write it: 85.05113
 _LATTICE_EPS = 1e-9
 _SQUARE_TOLERANCE = 1e-4
 FULL_INSET = (0.0, 1.0, 0.0, 1.0)
@@ -68,18 +69,30 @@ def bounds_of(spatial: Spatial) -> Bounds:
     """The ROI in EPSG:3857.
 
     Raises:
-        InvalidRequest: the ROI lies wholly beyond +-85.05 degrees, where the projection ends.
+        InvalidRequest: a point or a part of a box beyond +-85.05 degrees, where the projection ends; or a box so thin
+            that its sides fall together there.
     """
     if isinstance(spatial, PointBuffer):
+        _check_latitudes(spatial.lat)
         x, y = to_mercator(spatial.lon, spatial.lat)
         r = spatial.buffer_m
         return Bounds(x - r, y - r, x + r, y + r)
+    _check_latitudes(spatial.minlat, spatial.maxlat)
     west, south = to_mercator(spatial.minlon, spatial.minlat)
     east, north = to_mercator(spatial.maxlon, spatial.maxlat)
-    if north <= south:
-        msg = f"latitudes {spatial.minlat}..{spatial.maxlat} lie beyond +-{MAX_LATITUDE}."
-        raise InvalidRequest(msg, hint="Imagery is read in EPSG:3857, which ends at 85.05 degrees.")
+    if east <= west or north <= south:
+        msg = f"the box {spatial.minlon}, {spatial.minlat}, {spatial.maxlon}, {spatial.maxlat} has no extent in metres."
+        raise InvalidRequest(
+            msg, hint="Its sides are less than a nanometre apart: give a box of some width and height."
+        )
     return Bounds(west, south, east, north)
+
+
+def _check_latitudes(*latitudes: float) -> None:
+    """Refuse what the projection does not have: clamped, it would be another place."""
+    if beyond := [latitude for latitude in latitudes if abs(latitude) > MAX_LATITUDE + _ROUNDED]:
+        msg = f"latitude {beyond[0]} lies beyond +-{MAX_LATITUDE}."
+        raise InvalidRequest(msg, hint="Imagery is read in EPSG:3857, which ends at 85.05 degrees: end there.")
 
 
 def square(spatial: Spatial) -> tuple[Bounds, Inset]:

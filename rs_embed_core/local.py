@@ -12,7 +12,7 @@ from rs_embed_core.fetch import fetch as fetch_chip  # the functions here have a
 from rs_embed_core.plan import Plan, backend_of, plan, recipe
 from rs_embed_core.providers import get_provider
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec
-from rs_embed_core.specs.request import Ask, EmbedRequest, OptionValue, model_config_from
+from rs_embed_core.specs.request import Ask, EmbedRequest, OptionValue, check_device, model_config_from
 from rs_embed_core.specs.sensor import FetchSpec, SensorSpec
 from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from rs_embed_core.specs.temporal import TemporalSpec
@@ -85,6 +85,7 @@ def get_embeddings_batch(  # noqa: PLR0913 - the signature is rs-embed's
         SpecError, ModelError, ProviderError: of the first ROI that failed, with its ``index`` in the context.
     """
     check_spatials(spatials)
+    check_device(device)
     ask = Ask(
         model=model,
         temporal=temporal,

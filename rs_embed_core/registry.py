@@ -11,7 +11,7 @@ from functools import cache
 
 import rs_embed_core.models
 from rs_embed_core.card import Alias, ModelCard
-from rs_embed_core.errors import JSONValue, UnknownModel
+from rs_embed_core.errors import InvalidRequest, JSONValue, UnknownModel
 from rs_embed_core.inputs import Input, Variant
 
 _added: dict[str, ModelCard] = {}
@@ -48,7 +48,10 @@ def get_card(model: str) -> tuple[ModelCard, Alias | None]:
 
     Raises:
         UnknownModel: no such name; the hint has the nearest ones.
+        InvalidRequest: no name at all.
     """
+    if not isinstance(model, str):
+        raise InvalidRequest(f"model is {model!r}.", hint="model is a name; list_models() has them.")
     name = plain_name(model)
     cards = _cards()
     if name in cards:

@@ -22,7 +22,7 @@ def write_cog(path: str | Path, embedding: Embedding) -> Path:
 
     values = np.asarray(embedding.data, np.float32)
     crs, transform = embedding.meta.get("crs"), embedding.meta.get("transform")
-    if values.ndim != 3 or not isinstance(crs, str) or not isinstance(transform, list):
+    if values.ndim != 3 or not isinstance(crs, str) or not crs or not isinstance(transform, list):
         msg = f"the embedding has the shape {values.shape} and the CRS {crs!r}."
         raise InvalidInput(msg, hint="Give a grid of a place: ask with OutputSpec.grid().")
     path = Path(path)

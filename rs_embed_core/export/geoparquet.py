@@ -14,10 +14,11 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rs_embed_core.degrees import degrees_of
 from rs_embed_core.embedding import Embedding
 from rs_embed_core.errors import InvalidInput, InvalidRequest, JSONValue
 from rs_embed_core.export import stac
-from rs_embed_core.geo import bounds_of, to_lonlat
+from rs_embed_core.geo import MAX_LATITUDE, bounds_of, to_lonlat
 from rs_embed_core.specs.spatial import LONLAT, BBox, Spatial
 
 _VERSION = "1.1.0"
@@ -50,7 +51,7 @@ def write_geoparquet(
 
     Raises:
         InvalidInput: grids, or vectors of several models or lengths.
-        InvalidRequest: lists of different lengths, or empty ones.
+        InvalidRequest: lists of different lengths, or empty ones; a further column with the name of one above.
     """
     numbers = range(len(embeddings)) if indices is None else indices
     if not embeddings or not len(embeddings) == len(spatials) == len(numbers):
@@ -101,6 +102,9 @@ def _degrees(spatial: Spatial) -> stac.Extent:
     """West, south, east, north of an ROI (a square in EPSG:3857 is a box in degrees)."""
     if isinstance(spatial, BBox):
         return spatial.minlon, spatial.minlat, spatial.maxlon, spatial.maxlat
+    if abs(spatial.lat) > MAX_LATITUDE:  # only products in degrees have something there
+        west, south, east, north = degrees_of(spatial)
+        return max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0)
     bounds = bounds_of(spatial)
     return *to_lonlat(bounds.west, bounds.south), *to_lonlat(bounds.east, bounds.north)
 
@@ -126,8 +130,15 @@ def _table(
 
 
 def _with_columns(table: pa.Table, columns: pa.Table) -> pa.Table:
-    """The table with more columns at its end; boxes make room for geometries."""
+    """The table with more columns at its end; boxes make room for geometries.
+
+    Raises:
+        InvalidRequest: a name that the table has already, which no reader could tell apart.
+    """
     for name in columns.column_names:
+        if name in table.column_names and name != "geometry":
+            msg = f"columns has one named {name}, and the file has its own."
+            raise InvalidRequest(msg, hint=f"Call it something else: {', '.join(table.column_names)} are taken.")
         column = columns[name]
         if name == "geometry":
             own = pc.coalesce(column.cast(pa.binary()), table[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rs_embed_core.errors import UnknownProvider
+from rs_embed_core.errors import InvalidRequest, UnknownProvider
 from rs_embed_core.providers.base import Provider
 
 
@@ -49,7 +49,15 @@ _PROVIDERS: dict[str, Provider] = {}
 
 
 def register_provider(name: str, provider: Provider) -> None:
-    """Make ``backend=name`` read from ``provider`` in this process (replaces one of the same name)."""
+    """Make ``backend=name`` read from ``provider`` in this process (replaces one of the same name).
+
+    Raises:
+        InvalidRequest: not a name, or not a provider (a class is none, its instance is).
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest(f"name is {name!r}.", hint="Give what backend= will say.")
+    if isinstance(provider, type) or not isinstance(provider, Provider):
+        raise InvalidRequest(f"provider is {provider!r}.", hint="Give an object with a name and fetch(plan).")
     _PROVIDERS[name] = provider
 
 

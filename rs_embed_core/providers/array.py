@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.chip import Chip, FetchPlan, Period
-from rs_embed_core.errors import InvalidInput
+from rs_embed_core.errors import InvalidInput, NoImagery
 
 _CHW, _TCHW = 3, 4
 
@@ -29,8 +29,11 @@ class ArrayProvider:
 
         Raises:
             InvalidInput: not 3 or 4 axes, the wrong number of bands, or no real numbers.
+            NoImagery: no number at all.
         """
         data = checked(self.data, plan.bands)
+        if not np.isfinite(data).any():
+            raise NoImagery("every value of the array is missing.", hint="Give some that are finite and not masked.")
         frames = plan.frames
         if data.ndim == _CHW:
             data = np.broadcast_to(data, (len(frames), *data.shape)).copy()
@@ -41,12 +44,12 @@ class ArrayProvider:
 
 
 def checked(data: object, bands: Sequence[str]) -> NDArray[np.float32]:
-    """Pixels as float32 ``[C, H, W]`` or ``[T, C, H, W]``.
+    """Pixels as float32 ``[C, H, W]`` or ``[T, C, H, W]``; what a masked array masks is NaN.
 
     Raises:
         InvalidInput: not 3 or 4 axes, an empty axis, the wrong number of bands, or no real numbers.
     """
-    array = np.asarray(data)
+    array = np.asanyarray(data)  # np.asarray would forget a mask
     hint = f"Give [C, H, W] or [T, C, H, W] numbers with the {len(bands)} bands {', '.join(bands)}."
     if array.ndim not in (_CHW, _TCHW) or 0 in array.shape:
         msg = f"the array has the shape {array.shape}."
@@ -57,4 +60,6 @@ def checked(data: object, bands: Sequence[str]) -> NDArray[np.float32]:
     if array.shape[-3] != len(bands):
         msg = f"the array has {array.shape[-3]} bands."
         raise InvalidInput(msg, hint=hint)
+    if np.ma.is_masked(array):
+        array = np.where(np.ma.getmaskarray(array), np.float32(np.nan), np.ma.getdata(array).astype(np.float32))
     return np.ascontiguousarray(array, np.float32)

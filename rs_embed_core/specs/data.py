@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.errors import InvalidInput, InvalidRequest
+from rs_embed_core.specs.pixels import Affine, Pixels, read_array
+from rs_embed_core.specs.plain import make_plain
 from rs_embed_core.specs.sensor import band_names, check_scale
 from rs_embed_core.specs.spatial import BBox, PointBuffer, Spatial
 from rs_embed_core.specs.temporal import TemporalSpec
@@ -20,14 +23,11 @@ from rs_embed_core.specs.temporal import TemporalSpec
 if TYPE_CHECKING:
     import xarray as xr
 
-type Affine = tuple[float, float, float, float, float, float]
 _COEFFICIENTS = 6
 _SPECS: Mapping[str, tuple[type, ...]] = {
     "spatial": (BBox, PointBuffer, type(None)),
     "temporal": (TemporalSpec, type(None)),
 }
-_BAND_DIMS = ("band", "bands", "channel", "c")
-_TIME_DIMS = ("time", "t")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +35,16 @@ class UserData:
     """Raw sensor values of one place, and what they are.
 
     Attributes:
-        data: ``[C, H, W]`` or ``[T, C, H, W]``, row 0 north; an ``xarray.DataArray`` may have its dims in any
-            order and may bring its bands (a ``band`` coordinate), CRS and transform (rioxarray) and times.
+        data: ``[C, H, W]`` or ``[T, C, H, W]``, row 0 north; NaN and what a masked array masks are missing. An
+            ``xarray.DataArray`` may have its dims in any order and may bring its bands (a ``band`` coordinate), CRS
+            and transform (rioxarray), nodata value (``_FillValue``) and the day of each frame (a ``time`` coordinate).
         collection: the sensor, in Earth Engine spelling.
         spatial: the place, if there is no ``crs`` and ``transform``.
         bands: names of the C axis; None takes the model's own.
-        temporal: the window that the frames divide equally.
+        temporal: the window that the frames divide equally; None takes the days of a ``DataArray``.
         scale_m: pixel size in metres.
-        crs, transform: georeference of the pixels; ``transform`` is (a, b, c, d, e, f) as in rasterio.
+        crs, transform: georeference of the pixels; ``transform`` is (a, b, c, d, e, f) as in rasterio,
+            whose ``Affine`` is taken too.
 
     Raises:
         InvalidRequest: a value of the wrong type, or a transform that is not north-up.
@@ -58,6 +60,7 @@ class UserData:
     transform: Affine | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not isinstance(self.collection, str) or not self.collection:
             msg = f"collection is {self.collection!r}."
             raise InvalidRequest(msg, hint='Say what the pixels are: "COPERNICUS/S2_SR_HARMONIZED".')
@@ -115,80 +118,32 @@ class UserData:
             transform=None if crs is None else tuple(transform)[:_COEFFICIENTS],
         )
 
-    def resolved(self) -> UserData:
-        """The same with a NumPy array, and all that an ``xarray.DataArray`` knew made explicit.
+    def resolved(self) -> Pixels:
+        """The values as a NumPy array, with what an ``xarray.DataArray`` knew; what is said here wins.
 
         Raises:
-            InvalidInput: dims that are not band, y, x and perhaps time.
+            InvalidInput: a ``DataArray`` of other dims, of uneven coordinates, or of times that are no dates or not
+                in order.
         """
-        if isinstance(self.data, np.ndarray):
-            return self
-        if not hasattr(self.data, "dims"):
-            return UserData(np.asarray(self.data), *self._rest())
-        return self._from_xarray(self.data)
-
-    def _rest(
-        self,
-    ) -> tuple[
-        str,
-        Spatial | None,
-        tuple[str, ...] | None,
-        TemporalSpec | None,
-        float | None,
-        str | None,
-        Affine | None,
-    ]:
-        return (
-            self.collection, self.spatial, self.bands, self.temporal, self.scale_m, self.crs, self.transform
-        )  # fmt: skip
-
-    def _from_xarray(self, array: xr.DataArray) -> UserData:
-        names = {str(dim).lower(): dim for dim in array.dims}
-        band = next((names[name] for name in _BAND_DIMS if name in names), None)
-        time = next((names[name] for name in _TIME_DIMS if name in names), None)
-        flat = [dim for dim in array.dims if dim not in (band, time)]
-        if band is None or [str(dim).lower() for dim in flat] not in (
-            ["y", "x"],
-            ["lat", "lon"],
-            ["latitude", "longitude"],
-        ):
-            msg = f"the DataArray has the dims {array.dims}."
-            raise InvalidInput(msg, hint="Use (band, y, x) or (time, band, y, x), y before x.")
-        order = [band, *flat] if time is None else [time, band, *flat]
-        array = array.transpose(*order)
-        y, x = flat
-        if array.sizes[y] > 1 and y in array.coords and float(array[y][0]) < float(array[y][-1]):
-            array = array.isel({y: slice(None, None, -1)})  # row 0 is north here
-        if array.sizes[x] > 1 and x in array.coords and float(array[x][0]) > float(array[x][-1]):
-            array = array.isel({x: slice(None, None, -1)})  # and column 0 is west
-        bands = self.bands
-        if bands is None and band in array.coords and array[band].dtype.kind in "UO":
-            bands = tuple(map(str, array[band].values))
-        crs, transform = self.crs, self.transform
-        if crs is None and x in array.coords and y in array.coords and min(array.sizes[x], array.sizes[y]) > 1:
-            crs, transform = _reference(array, str(x), str(y))
-        return UserData(array.values, self.collection, self.spatial, bands, self.temporal, self.scale_m, crs, transform)
+        if isinstance(self.data, np.ndarray) or not hasattr(self.data, "dims"):
+            return Pixels(np.asanyarray(self.data), self.bands, self.crs, self.transform)  # a mask stays one
+        found = read_array(self.data, dated=self.temporal is None)
+        georeference = (found.crs, found.transform) if self.crs is None else (self.crs, self.transform)
+        return Pixels(found.values, self.bands or found.bands, *georeference, found.dates)
 
 
 def _checked_transform(transform: object) -> Affine:
-    numbers = transform if isinstance(transform, Sequence) and not isinstance(transform, str) else ()
-    if len(numbers) != _COEFFICIENTS or not all(isinstance(n, Real) and math.isfinite(n) for n in numbers):
+    numbers: tuple[object, ...] = ()
+    if isinstance(transform, Iterable) and not isinstance(transform, str | bytes | Mapping | AbstractSet):
+        numbers = tuple(transform)
+    if numbers[_COEFFICIENTS:] == (0, 0, 1):  # rasterio's own has the row that is the same in all
+        numbers = numbers[:_COEFFICIENTS]
+    six = [float(n) for n in numbers if isinstance(n, Real)]
+    if not len(numbers) == len(six) == _COEFFICIENTS or not all(map(math.isfinite, six)):
         hint = "Give six numbers (a, b, c, d, e, f): x = a*col + b*row + c, y = d*col + e*row + f."
         raise InvalidRequest(f"transform is {transform!r}.", hint=hint)
-    a, b, c, d, e, f = map(float, numbers)
+    a, b, c, d, e, f = six
     if not (a > 0 > e and b == d == 0):
         hint = "Row 0 is north and column 0 is west: a > 0, e < 0, b = d = 0. Flip or warp the pixels."
         raise InvalidRequest(f"transform is {(a, b, c, d, e, f)}.", hint=hint)
     return a, b, c, d, e, f
-
-
-def _reference(array: xr.DataArray, x: str, y: str) -> tuple[str | None, Affine | None]:
-    """CRS (as rioxarray finds it) and transform of evenly spaced coordinates."""
-    import rioxarray  # noqa: F401, PLC0415 - registers the accessor
-
-    crs = array.rio.crs
-    if crs is None:
-        return None, None
-    xs, ys = array[x].values, array[y].values
-    dx, dy = float(xs[1] - xs[0]), float(ys[1] - ys[0])
-    return crs.to_string(), (dx, 0.0, float(xs[0]) - dx / 2, 0.0, dy, float(ys[0]) - dy / 2)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
+from rs_embed_core.specs.plain import make_plain
 
 _POOLINGS = ("mean", "max")
 _ORIENTATIONS = ("north_up", "native")
@@ -30,6 +31,7 @@ class OutputSpec:
     grid_orientation: Literal["north_up", "native"] = "north_up"
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.mode not in ("pooled", "grid"):
             msg = f"output mode is {self.mode!r}."
             raise InvalidRequest(msg, hint="Use OutputSpec.pooled() or OutputSpec.grid().")
@@ -79,6 +81,7 @@ class InputPrepSpec:
     tile_snap_frac: float = 0.1
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.mode not in _PREP_MODES:
             msg = f"input_prep is {self.mode!r}."
             raise InvalidRequest(msg, hint="input_prep is resize, tile, auto or an InputPrepSpec.")

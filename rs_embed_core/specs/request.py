@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
 from rs_embed_core.specs.output import InputPrepSpec, OutputSpec, input_prep_from_dict, output_from_dict
+from rs_embed_core.specs.plain import plain
 from rs_embed_core.specs.sensor import FetchSpec, SensorSpec, fetch_from_dict, sensor_from_dict
 from rs_embed_core.specs.spatial import Spatial
 from rs_embed_core.specs.temporal import TemporalSpec, temporal_from_dict
@@ -122,6 +123,16 @@ class EmbedRequest:
     spatial: Spatial
 
 
+def check_device(device: object) -> None:
+    """Refuse what names no device; whether it is there is seen when a network is loaded.
+
+    Raises:
+        InvalidRequest: not text.
+    """
+    if not isinstance(device, str):
+        raise InvalidRequest(f"device is {device!r}.", hint="device is a name: auto, cpu, cuda or mps.")
+
+
 def model_config_from(value: object) -> ModelConfig:
     """A ``model_config`` mapping as a hashable tuple, sorted by key.
 
@@ -133,11 +144,14 @@ def model_config_from(value: object) -> ModelConfig:
     if not isinstance(value, Mapping):
         msg = f"model_config is {value!r}."
         raise InvalidRequest(msg, hint='model_config is an object such as {"variant": "base"}.')
+    config: dict[str, OptionValue] = {}
     for key, item in value.items():
-        if not isinstance(key, str) or not isinstance(item, str | int | float | bool):
+        setting = plain(item)
+        if not isinstance(key, str) or not isinstance(setting, str | int | float | bool):
             msg = f"model_config has {key!r}: {item!r}."
             raise InvalidRequest(msg, hint="Keys are names, values are text, numbers or booleans.")
-    return tuple(sorted(value.items()))
+        config[key] = setting
+    return tuple(sorted(config.items()))
 
 
 def beside_from(value: object) -> tuple[Beside, ...]:

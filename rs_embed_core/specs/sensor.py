@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
+from rs_embed_core.specs.plain import make_plain
 
 Composite = Literal["median", "mosaic"]  # no `type`: schemas made of the specs would refer to it by name
 
@@ -90,6 +91,7 @@ class SensorSpec:
     s1_relax_iw_on_empty: bool = True
 
     def __post_init__(self) -> None:
+        make_plain(self)
         object.__setattr__(self, "bands", band_names(self.bands))
         if not self.collection or not isinstance(self.collection, str):
             msg = f"collection is {self.collection!r}."
@@ -128,6 +130,7 @@ class FetchSpec:
     composite: Composite | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_common(self)
 
     def validate(self) -> None:

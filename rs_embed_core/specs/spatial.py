@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
+from rs_embed_core.specs.plain import make_plain
 
 LONLAT = "EPSG:4326"
 RADIUS_M = 6378137.0  # of the sphere of EPSG:3857
@@ -57,6 +58,7 @@ class BBox:
     crs: str = LONLAT
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_crs(self.crs)
         _check_lonlat("minlon", self.minlon, "minlat", self.minlat)
         _check_lonlat("maxlon", self.maxlon, "maxlat", self.maxlat)
@@ -93,6 +95,7 @@ class PointBuffer:
     crs: str = LONLAT
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_crs(self.crs)
         _check_lonlat("lon", self.lon, "lat", self.lat)
         if _number("buffer_m", self.buffer_m) <= 0:

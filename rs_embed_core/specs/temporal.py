@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 from rs_embed_core.errors import InvalidRequest, JSONValue
+from rs_embed_core.specs.plain import make_plain
 
 _FIRST_YEAR, _LAST_YEAR = 1972, 2100  # Landsat 1 was launched in 1972; nothing was seen before it
 
@@ -63,6 +64,8 @@ class TemporalSpec:
         object.__setattr__(self, "year", year)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "end", end)
+        make_plain(self)
+        year = vars(self)["year"]
         if mode == "year":
             self._check_year(year)
             if start is not None or end is not None:

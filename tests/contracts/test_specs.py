@@ -10,6 +10,7 @@ import json
 import pickle
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +92,28 @@ def test_numbers_of_either_kind_are_the_same_place():
     assert hash(PointBuffer(11, 48, 100)) == hash(PointBuffer(11.0, 48.0, 100.0))
 
 
+NUMBERS = [
+    (lambda of: PointBuffer(of(11), of(48), of(320)), (np.int64, np.uint16, np.float32, np.float64)),
+    (lambda of: BBox(of(11), of(48), of(12), of(49)), (np.int32, np.float16, np.float64)),
+    (lambda of: TemporalSpec.year(of(2022)), (np.int64, np.int16)),
+    (lambda of: SensorSpec("C", ("B4",), scale_m=of(10), cloudy_pct=of(30), fill_value=of(0)), (np.int64,)),
+    (lambda of: FetchSpec(scale_m=of(20), fill_value=of(0)), (np.float32, np.int8)),
+    (lambda of: InputPrepSpec("tile", of(64), of(9), of(99), 0.1), (np.int64,)),
+    (lambda of: InputPrepSpec(tile_snap_frac=of(0.5)), (np.float32,)),
+    (lambda of: Ask("dofa", model_config=model_config_from({"features": of(256)})), (np.int64,)),
+    (lambda of: Ask("dofa", model_config=model_config_from({"bias": of(-1)})), (np.float32,)),
+    (lambda of: SensorSpec("C", ("VV",), use_float_linear=of(1)), (np.bool_,)),
+]
+
+
+@pytest.mark.parametrize(("build", "kind"), [(build, kind) for build, kinds in NUMBERS for kind in kinds])
+def test_numpy_s_numbers_are_as_good_as_python_s(build, kind):
+    spec, same = build(kind), build(lambda number: kind(number).item())
+    assert spec == same
+    assert repr(spec) == repr(same)  # also the kind of number: an option knows 1 from 1.0
+    assert json.dumps(spec.to_dict()) == json.dumps(same.to_dict())
+
+
 REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("west of", lambda: BBox(12, 48, 11, 49), "antimeridian"),
     ("no height", lambda: BBox(11, 48, 12, 48), "height"),
@@ -100,6 +123,8 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("huge", lambda: PointBuffer(11, 48, 10**400), "finite"),
     ("no number", lambda: BBox("11", 48, 12, 49), "'11'"),
     ("true is no number", lambda: PointBuffer(True, 48, 100), "True"),
+    ("true of numpy", lambda: PointBuffer(np.True_, 48, 100), "True"),
+    ("nan of numpy", lambda: PointBuffer(np.float32("nan"), 48, 100), "finite"),
     ("no extent", lambda: PointBuffer(11, 48, 0), "above 0"),
     ("antimeridian", lambda: PointBuffer(179.99, 48, 5000), "180"),
     ("crs", lambda: BBox(11, 48, 12, 49, crs="EPSG:3857"), "EPSG:4326"),

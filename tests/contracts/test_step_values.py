@@ -7,6 +7,7 @@ import pytest
 
 from rs_embed_core.errors import InvalidInput
 from rs_embed_core.preprocessing.finished import BlankMissing, PoolPixels
+from rs_embed_core.preprocessing.range import RejectBelow, Rescale
 from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels, ToDecibels
 from rs_embed_core.preprocessing.time import RepeatSingle
 from rs_embed_core.preprocessing.values import (
@@ -160,6 +161,21 @@ def test_values_that_look_normalised_are_refused():
             values_of(step, *numbers)
     assert values_of(step, 0, 1, 2.5) == [0, 1, 2.5]
     assert values_of(step, -1, 1, 2) == [-1, 1, 2]
+
+
+def test_pixels_that_are_no_raw_numbers_are_refused():
+    step = RejectBelow(1)
+    for numbers in ([-12, -17, 0.5], [0.1, 0.4, 0.9, 0, 0], [-30] * 10 + [300]):
+        with pytest.raises(InvalidInput, match="are below 1") as caught:
+            values_of(step, *numbers)
+        assert "value_low" in caught.value.hint
+    for numbers in ([0, 0, 0], [1, 2, 0], [16_000, 15_000], [-30] * 9 + [300], []):  # dark water, cloud
+        assert values_of(step, *numbers) == np.float32(numbers).tolist()
+
+
+def test_a_range_becomes_zero_to_one():
+    assert values_of(Rescale(-25, 25), -30, -25, -12.5, 0, 3) == [0, 0, 0.5, 1, 1]
+    assert values_of(Rescale(0, 255), 0, 51, 255) == pytest.approx([0, 0.2, 1])
 
 
 def test_radar_in_decibels_is_refused():

@@ -27,6 +27,7 @@ from rs_embed_core.preprocessing.fit import (
     ResizeShorterSide8Bit,
     ShrinkTo,
 )
+from rs_embed_core.preprocessing.range import RejectBelow, Rescale
 from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels, ToDecibels
 from rs_embed_core.preprocessing.snap import NoteGroundCover, SnapToPatches, StretchUnsnapped
 from rs_embed_core.preprocessing.time import FirstFrame, RepeatSingle
@@ -63,6 +64,8 @@ STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of
     UnlessWithin(-0.1, 1.5, Divide(100)): (2, 2, 20, 30),
     Standardize(mean=(("B3", 1.5), ("B4", 2.5)), std=(("B3", 2.0), ("B4", 4.0))): (2, 2, 20, 30),
     RejectNormalized(2.0): (2, 2, 20, 30),
+    RejectBelow(1): (2, 2, 20, 30),
+    Rescale(-25, 30): (2, 2, 20, 30),
     StandardizeFrames(): (2, 2, 20, 30),
     StandardizeSeries(1e-6): (2, 2, 20, 30),
     StretchFrames(1e-6): (2, 2, 20, 30),

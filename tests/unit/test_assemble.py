@@ -158,8 +158,11 @@ def test_one_snapped_tile_is_padded_from_its_snapped_size():
 
 def test_a_shifted_last_tile_is_out_of_step_by_less_than_a_cell():
     with registered(averages_card()):
-        ours = own_field(100, 150, TILE)
+        ours, whole = own_field(100, 150, TILE), own_field(96, 152, TILE)
     assert_in_place(ours, within_px=PATCH - 1)
+    assert [notice["code"] for notice in ours.meta["notices"]] == ["default_window", "tile_seams"]
+    assert_in_place(whole)  # the last tiles are shifted back by 32 and 40 pixels: whole cells
+    assert "tile_seams" not in [notice["code"] for notice in whole.meta["notices"]]
 
 
 @pytest.mark.parametrize("prep", ["resize", TILE])

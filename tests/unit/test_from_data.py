@@ -5,19 +5,24 @@ import pytest
 
 from rs_embed_core import (
     OutputSpec,
+    TemporalSpec,
     UserData,
     configure,
     get_embedding,
+    get_embedding_from_data,
     get_embeddings_batch_from_data,
     list_models_for_data,
     register_provider,
 )
 from rs_embed_core.errors import InvalidInput, InvalidRequest, NoImagery
+from rs_embed_core.providers import provider_names
 from rs_embed_core.providers.array import ArrayProvider
 from tests.parity.golden import load_case
 from tests.parity.published import publish
 from tests.unit.own_pixels import BANDS, PLACE, S2, SUMMER, TRANSFORM, assert_same, embed, pixels
 from tests.unit.small_cards import registered
+
+FOUR_BINS = TemporalSpec.range("2022-05-01", "2022-08-29")  # of 30 days: galileo's frames and equal parts are the same
 
 # --- arrays ------------------------------------------------------------------------------------------------
 
@@ -67,12 +72,12 @@ def test_a_series_keeps_its_frames_and_one_image_is_repeated(tmp_path):
     configure(checkpoints_root=tmp_path, offline=True)
     with registered(card):
         series = embed(pixels(3, 10), model="galileo", temporal=SUMMER)
-        single = embed(pixels(10), model="galileo", temporal=SUMMER)
-        repeated = embed(np.stack([pixels(10)] * 4), model="galileo", temporal=SUMMER)
+        single = embed(pixels(10), model="galileo", temporal=FOUR_BINS)
+        repeated = embed(np.stack([pixels(10)] * 4), model="galileo", temporal=FOUR_BINS)
         with pytest.raises(InvalidInput, match="at most 24"):
             embed(np.stack([pixels(10)] * 25), model="galileo", temporal=SUMMER)
     configure(offline=False)
-    assert series.meta["frames"] == {"requested": 4, "used": 3, "distinct": 3, "empty": 0}
+    assert series.meta["frames"] == {"requested": 3, "used": 3, "distinct": 3, "empty": 0}
     assert single.meta["frames"] == {"requested": 4, "used": 4, "distinct": 1, "empty": 0}
     assert_same(single, repeated)
     assert (series.data != single.data).any()
@@ -114,8 +119,38 @@ def test_holes_are_filled_and_said():
     assert "1 of 3072 pixels" in ours.meta["notices"][-1]["text"]
     assert np.isfinite(ours.data).all()
     data[:] = np.nan
-    with pytest.raises(NoImagery):
+    with pytest.raises(NoImagery, match="finite") as caught:
         embed(data)
+    assert "cloudy_pct" not in caught.value.hint  # no other window would help
+
+
+def test_what_a_masked_array_masks_is_missing():
+    plain = pixels(10)
+    mask = np.zeros(plain.shape, bool)
+    mask[:, 3, 4] = True
+    ours = embed(np.ma.MaskedArray(np.where(mask, 65535, plain).astype(np.uint16), mask))
+    assert_same(ours, embed(np.where(mask, np.nan, plain)))
+    assert "1 of 3072 pixels" in ours.meta["notices"][-1]["text"]
+    assert_same(embed(np.ma.MaskedArray(plain)), embed(plain))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "config"),
+    [(-25, 0, {"value_low": -25, "value_span": 25}), (0, 0.3, {"value_span": 0.3}), (0, 255, {"value_span": 255})],
+    ids=["decibels", "power", "bytes"],
+)
+def test_mosaiks_takes_other_sensors_by_their_range(low, high, config):
+    one, other = np.random.default_rng(3).uniform(0, 1, (2, 2, 32, 32)).astype(np.float32)
+
+    def of(image, **how):
+        return get_embedding_from_data("mosaiks", UserData(image, "MY/SENSOR", bands=("a", "b")), device="cpu", **how)
+
+    ours = of(low + one * (high - low), model_config=config)
+    np.testing.assert_allclose(ours.data, of(one * 10_000).data, atol=1e-5)  # as bright as reflectances of 0 to 1
+    assert np.abs(ours.data - of(low + other * (high - low), model_config=config).data).max() > 1e-3
+    if high < 1:
+        with pytest.raises(InvalidInput, match="are below 1: no raw numbers"):
+            of(low + one * (high - low))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +163,8 @@ def test_holes_are_filled_and_said():
         ({"crs": "EPSG:32632", "transform": 5}, "six numbers"),
         ({"crs": "EPSG:32632", "transform": "abcdef"}, "six numbers"),
         ({"crs": "EPSG:32632", "transform": ("a",) * 6}, "six numbers"),
+        ({"crs": "EPSG:32632", "transform": b"abcdef"}, "six numbers"),
+        ({"crs": "EPSG:32632", "transform": (*TRANSFORM, 0, 0, 2)}, "six numbers"),
         ({"crs": "EPSG:32632", "transform": (10, 0, float("nan"), 0, -10, 0)}, "six numbers"),
         ({"crs": 32632, "transform": TRANSFORM}, "crs is 32632"),
         ({"crs": "EPSG:32632", "transform": (10, 0, 0, 0, 10, 0)}, "Row 0 is north"),
@@ -147,6 +184,23 @@ def test_holes_are_filled_and_said():
 def test_data_that_make_no_sense_are_refused(more, says):
     with pytest.raises(InvalidRequest, match=says):
         embed(UserData(**{"data": pixels(10), "collection": S2, **more}))
+
+
+@pytest.mark.parametrize("more", [{"model": 5}, {"device": None}, {"data": pixels(10)}])
+def test_arguments_of_another_kind_are_refused(more):
+    with pytest.raises(InvalidRequest) as caught:
+        get_embedding_from_data(**{"model": "mosaiks", "data": UserData(pixels(10), S2), "device": "cpu", **more})
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("provider", [5, None, ArrayProvider, "synthetic"])
+def test_what_is_no_provider_is_not_registered(provider):
+    with pytest.raises(InvalidRequest, match="provider is"):
+        register_provider("none", provider)
+    assert "none" not in provider_names()
+    for name in (None, ""):
+        with pytest.raises(InvalidRequest, match="name is"):
+            register_provider(name, ArrayProvider(pixels(10)))
 
 
 def test_several_arrays_of_several_shapes():

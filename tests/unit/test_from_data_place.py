@@ -21,6 +21,7 @@ from tests.unit.own_pixels import BANDS, PLACE, S2, SUMMER, TRANSFORM, assert_sa
     [
         ({}, 10),  # the model's own
         ({"scale_m": 20}, 20),
+        ({"scale_m": np.float32(20)}, 20),
         ({"crs": "EPSG:32632", "transform": TRANSFORM}, 10),
         ({"crs": "EPSG:32632", "transform": (30, 0, 0, 0, -30, 0)}, 30),
         ({"crs": "EPSG:4326", "transform": (1e-4, 0, 11, 0, -1e-4, 48)}, 11.1319),
@@ -39,6 +40,13 @@ def test_crs_and_transform_are_kept_in_the_grid():
     assert ours.data.x.to_numpy().tolist() == [600_040 + 80 * i for i in range(8)]
     assert ours.data.y.to_numpy().tolist() == [5_299_960 - 80 * i for i in range(6)]
     assert ours.data.rio.crs.to_epsg() == 32632
+
+
+@pytest.mark.parametrize("kind", [lambda six: Affine(*six), np.array, list])
+def test_a_transform_may_be_rasterio_s(kind):
+    data = UserData(pixels(10), S2, crs="EPSG:32632", transform=kind(TRANSFORM))
+    assert data.transform == TRANSFORM
+    assert embed(data, grid=True).meta["transform"] == [80, 0, 600_000, 0, -80, 5_300_000]
 
 
 def test_an_roi_is_spanned_by_its_pixels():
@@ -103,6 +111,40 @@ def test_what_is_said_wins_over_what_is_found():
     placed = embed(cube(crs=None), grid=True, spatial=PLACE)
     assert placed.meta["crs"] == "EPSG:3857"
     assert not embed(cube(crs=None), grid=True).data.coords
+
+
+@pytest.mark.parametrize("degrees", [np.float32, np.float64])
+def test_coordinates_of_few_digits_place_the_pixels_all_the_same(degrees):
+    step = 9e-5  # float32 at 151 degrees knows steps of 1.5e-5
+    y, x = -33 - step * np.arange(48), 151 + step * np.arange(64)
+    array = cube(crs="EPSG:4326").assign_coords(y=y.astype(degrees), x=x.astype(degrees))
+    (west, _, _, north), transform = (x[0] - step / 2, 0, 0, y[0] + step / 2), UserData(array, S2).resolved().transform
+    assert (transform[2], transform[5]) == pytest.approx((west, north), abs=step / 4)
+    assert (transform[0] * 64, transform[4] * 48) == pytest.approx((step * 64, -step * 48), abs=step / 4)
+
+
+@pytest.mark.parametrize("shift", [5.0, float("nan")])
+def test_coordinates_that_are_uneven_are_refused(shift):
+    array = cube()
+    x = array.x.to_numpy().copy()
+    x[30] += shift
+    with pytest.raises(InvalidInput, match="x of the DataArray are not evenly spaced"):
+        embed(array.assign_coords(x=x))
+    assert embed(array.assign_coords(x=x).drop_vars("spatial_ref")).data.shape == (512,)  # no CRS: they say nothing
+
+
+@pytest.mark.parametrize("name", ["_FillValue", "nodata"])
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", -9999), ("float32", -3.4e38), ("uint8", -9999)])
+def test_what_a_data_array_says_is_missing_is_missing(name, dtype, nodata):
+    array = (cube() % 200).astype(dtype)
+    holed = array.copy()
+    there = dtype != "uint8"  # a value that it cannot hold
+    if there:
+        holed[:, 3, 4] = nodata
+    ours = UserData(holed.assign_attrs({name: nodata}), S2).resolved().values
+    assert np.isnan(ours[:, 3, 4]).all() == there
+    assert np.isnan(ours).sum() == 10 * there
+    assert np.array_equal(ours[:, 5], array[:, 5])
 
 
 @pytest.mark.parametrize("dims", [("band", "x", "y"), ("band", "row", "column"), ("z", "y", "x"), ("y", "x")])

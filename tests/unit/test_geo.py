@@ -69,8 +69,24 @@ def test_bounds_by_hand():
 def test_a_box_beyond_the_projection_is_refused():
     with pytest.raises(InvalidRequest, match=r"85\.05"):
         bounds_of(BBox(0, 86, 1, 88))
-    bounds = bounds_of(BBox(0, 84, 1, 90))
-    assert bounds.north == pytest.approx(LIMIT)
+    for cut in (BBox(0, 85, 1, 90), BBox(0, -85.06, 1, 0)):  # the rest would be another box
+        with pytest.raises(InvalidRequest, match="beyond"):
+            bounds_of(cut)
+    for end in (MAX_LATITUDE, 85.05113, 85.0511287798066):
+        assert bounds_of(BBox(0, 84, 1, end)).north == pytest.approx(LIMIT)
+
+
+@pytest.mark.parametrize("lat", [85.06, 89, -90])
+def test_a_point_beyond_the_projection_is_no_other_place(lat):
+    with pytest.raises(InvalidRequest, match=rf"latitude {lat} lies beyond"):
+        bounds_of(PointBuffer(0, lat, 320))
+    assert bounds_of(PointBuffer(0, 85.05, 320)).centre == pytest.approx((0, 85.05))
+
+
+@pytest.mark.parametrize("box", [BBox(11, 48, 12, 48.00000000000001), BBox(11, 48, 11.000000000000002, 49)])
+def test_a_box_that_is_too_thin_is_said_to_be(box):
+    with pytest.raises(InvalidRequest, match="no extent in metres"):
+        bounds_of(box)
 
 
 # --- the lattice -------------------------------------------------------------------------------------------
@@ -124,8 +140,10 @@ def test_overlapping_rois_share_pixel_edges(place, reach, scale):
 @given(every.boxes | every.points, st.sampled_from([100.0, 1000.0]))
 def test_any_place_on_earth_has_a_grid(spatial, scale):
     if isinstance(spatial, BBox):
-        assume(spatial.maxlat - spatial.minlat > 1e-9)
-        assume(min(abs(spatial.minlat), abs(spatial.maxlat)) < MAX_LATITUDE)
+        assume(min(spatial.maxlat - spatial.minlat, spatial.maxlon - spatial.minlon) > 1e-9)
+        assume(max(abs(spatial.minlat), abs(spatial.maxlat)) < MAX_LATITUDE)
+    else:
+        assume(abs(spatial.lat) < MAX_LATITUDE)
     bounds, inset = square(spatial)
     grid = Grid.on_lattice(bounds, scale)
     assert min(grid.height, grid.width) >= 1

@@ -101,6 +101,20 @@ def test_what_does_not_belong_in_one_file_is_refused(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["index", "bbox", "embedding", "meta"])
+def test_a_column_of_the_file_s_own_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"named {name}"):
+        write_geoparquet(tmp_path / "e.parquet", _embeddings(3), _places(), columns=pa.table({name: [1, 2, 3]}))
+    assert not (tmp_path / "e.parquet").exists()
+
+
+def test_a_point_beyond_the_projection_has_its_box_in_degrees(tmp_path: Path) -> None:
+    places = [PointBuffer(10, 89, 111_320), PointBuffer(170, -89.5, 111_320)]  # a degree to the north and south
+    frame = gpd.read_parquet(write_geoparquet(tmp_path / "e.parquet", _embeddings(2), places)).sort_values("index")
+    assert frame.geometry.iloc[0].bounds[1::2] == pytest.approx((88, 90))
+    assert frame.geometry.iloc[1].bounds[1:] == pytest.approx((-90, 180, -88.5))
+
+
 def test_more_columns_go_along_and_a_geometry_stands_in_place_of_its_box(tmp_path: Path) -> None:
     triangle = shapely.Polygon([(-70, -30), (-69.9, -30), (-69.95, -29.95)])
     columns = pa.table({"name": ["a", "b", "c"], "geometry": pa.array([None, triangle.wkb, None], pa.binary())})

@@ -89,9 +89,11 @@ REFUSED: list[tuple[str, dict[str, object], type[RSEmbedError], type[RSEmbedErro
     ("modality", {"modality": "s1"}, UnknownOption, ModelError, "Modalities are s2"),
     ("bands", {"model": "dofa", "sensor": SensorSpec("C", ("B1",))}, InvalidInput, ModelError, "B12"),
     ("backend", {"backend": "gees"}, UnknownProvider, ProviderError, "synthetic"),
+    ("no device", {"device": None}, InvalidRequest, SpecError, "auto, cpu, cuda or mps"),
     ("device", {"device": "gpu"}, Unsupported, ModelError, "auto, cpu, cuda or mps"),
     ("too large", {"spatials": [PLACE, PointBuffer(0, 0, 1e6)]}, RoiTooLarge, SpecError, "smaller ROI"),
     ("beyond the map", {"spatials": [PLACE, BBox(0, 86, 1, 87)]}, InvalidRequest, SpecError, "85.05"),
+    ("a point beyond", {"spatials": [PointBuffer(0, 89, 320)]}, InvalidRequest, SpecError, "85.05"),
     ("before the sensor", {"temporal": TemporalSpec.year(1980)}, NoImagery, ProviderError, "1980"),
 ]
 
@@ -201,7 +203,8 @@ def test_settings_are_in_the_meta():
     fetch = FetchSpec(scale_m=20, cloudy_pct=5)
     meta = get_embedding("MOSAIKS ", spatial=PLACE, fetch=fetch, model_config={"seed": 3}).meta
     assert (meta["model"], meta["variant"], meta["modality"]) == ("mosaiks", "gaussian", "s2")
-    assert meta["model_config"] == {"features": 512, "kernel_size": 3, "bias": -1.0, "seed": 3}
+    filters = {"features": 512, "kernel_size": 3, "bias": -1.0, "seed": 3}
+    assert meta["model_config"] == {**filters, "value_low": 0, "value_span": 10_000}
     assert (meta["sensor"]["scale_m"], meta["sensor"]["cloudy_pct"]) == (20, 5)
     assert meta["frames"] == {"requested": 1, "used": 1, "distinct": 1, "empty": 0}
     assert meta["acquisitions"]

@@ -6,7 +6,7 @@ import pytest
 
 from rs_embed_core import PointBuffer, describe_model, get_embedding, list_models, register_model
 from rs_embed_core.card import Alias
-from rs_embed_core.errors import ProviderError, UnknownModel
+from rs_embed_core.errors import InvalidRequest, ProviderError, UnknownModel
 from rs_embed_core.registry import generation, get_card
 from rs_embed_core.weights import HubFile
 from tests.unit.small_cards import averages_card, registered
@@ -44,6 +44,14 @@ def test_an_unknown_name_gets_the_nearest_ones(name, near):
     assert f"Did you mean {caught.value.context['nearest'][0]}" in caught.value.hint
     with pytest.raises(UnknownModel):
         describe_model(name)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["mosaiks"]])
+def test_what_is_no_name_is_refused(name):
+    for ask in (get_card, describe_model):
+        with pytest.raises(InvalidRequest, match="model is ") as caught:
+            ask(name)
+        assert "list_models" in caught.value.hint
 
 
 def test_a_name_like_no_other_gets_the_list():
