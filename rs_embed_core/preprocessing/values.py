@@ -207,18 +207,30 @@ def _frame_statistics(sample: Sample, *, ddof: int = 0) -> tuple[NDArray[np.floa
 
 @dataclass(frozen=True)
 class RejectNormalized:
-    """Refuse pixels that look like reflectances or already normalised values instead of sensor numbers."""
+    """Refuse pixels that look like reflectances or already normalised values instead of sensor numbers.
+
+    It judges what is there, so it stands before missing pixels are filled; a tile of nothing but those passes.
+
+    Attributes:
+        lowest: of such values; None where a later step clips at 0.
+    """
 
     highest: float
+    lowest: float | None = 0.0
 
     def __call__(self, sample: Sample) -> Sample:
         """The same sample.
 
         Raises:
-            InvalidInput: every pixel lies in ``[0, highest]``.
+            InvalidInput: every pixel lies in ``[lowest, highest]``.
         """
-        low, high = float(sample.image.min()), float(sample.image.max())
-        if low >= 0 and high <= self.highest:
+        there = sample.image
+        if sample.valid is not None:
+            there = there[sample.valid[:, None] & np.isfinite(there)]
+        if not there.size:
+            return sample
+        low, high = float(there.min()), float(there.max())
+        if (self.lowest is None or low >= self.lowest) and high <= self.highest:
             msg = f"pixels lie in [{low:g}, {high:g}]: they look already normalised (or are all empty)."
             raise InvalidInput(msg, hint="Give raw sensor values, such as Sentinel-2 numbers in 0..10000.")
         return sample

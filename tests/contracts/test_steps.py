@@ -63,6 +63,7 @@ STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of
     UnlessWithin(-0.1, 1.5, Divide(100)): (2, 2, 20, 30),
     Standardize(mean=(("B3", 1.5), ("B4", 2.5)), std=(("B3", 2.0), ("B4", 4.0))): (2, 2, 20, 30),
     RejectNormalized(2.0): (2, 2, 20, 30),
+    RejectNormalized(2.0, lowest=None): (2, 2, 20, 30),
     StandardizeFrames(): (2, 2, 20, 30),
     StandardizeSeries(1e-6): (2, 2, 20, 30),
     StretchFrames(1e-6): (2, 2, 20, 30),
