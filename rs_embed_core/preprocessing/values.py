@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.errors import InvalidInput
-from rs_embed_core.preprocessing.chain import Step
+from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.sample import Sample
 
 type Statistics = tuple[tuple[str, float], ...]
@@ -275,6 +275,12 @@ class StretchTogether:
         span = sample.image.max(axis=(-3, -2, -1), keepdims=True) - low
         flat = span <= np.float32(self.floor)
         return sample.with_image(np.where(flat, np.float32(0), (sample.image - low) / np.where(flat, 1, span)))
+
+
+def filled_with(value: float, chain: Chain) -> Chain:
+    """The chain with another fill, before all that changes a pixel: it is what the model sees."""
+    looks = int(isinstance(chain.steps[0], RejectNormalized))  # only at what is there
+    return Chain(*chain.steps[:looks], FillMissing(value), *chain.steps[looks:])
 
 
 REFLECTANCE_TO_BYTES = (Divide(10_000), Clip(0, 1), Multiply(255), Truncate())
