@@ -13,7 +13,9 @@ from rs_embed_core.errors import InvalidRequest, RoiTooLarge
 from rs_embed_core.geo import FULL_INSET, WEB_MERCATOR, Grid, Inset, bounds_of, square, to_lonlat
 from rs_embed_core.inputs import Input
 from rs_embed_core.notice import Notice
+from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.time import CalendarYear
+from rs_embed_core.preprocessing.values import filled_with
 from rs_embed_core.registry import generation, get_card
 from rs_embed_core.specs.request import Ask, EmbedRequest
 from rs_embed_core.specs.spatial import PointBuffer, Spatial
@@ -70,6 +72,7 @@ class Recipe:
     Attributes:
         read, also: what the model needs, on a grid of one pixel that carries the scale.
         reach: the bands that are really read, for each of those: with the ones of models asked beside this one.
+        fill: what the caller wants missing pixels to hold, in sensor units; None leaves them to the model.
     """
 
     card: ModelCard
@@ -81,6 +84,13 @@ class Recipe:
     notices: tuple[Notice, ...]
     also: tuple[FetchPlan, ...] = ()
     reach: tuple[tuple[str, ...], ...] = ()
+    fill: float | None = None
+
+    @property
+    def chain(self) -> Chain:
+        """The steps that prepare a sample."""
+        chain = self.input.chain_for(self.selection.settings)
+        return chain if self.fill is None else filled_with(self.fill, chain)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -167,10 +177,19 @@ def _recipe(ask: Ask, _kinds: tuple[type, ...], _generation: int) -> Recipe:
     frames = entry.time.periods(window, selection.settings)
     read = _read(ask, entry, frames)
     shared = Recipe(card, entry, selection, window, frames, read, notices, _also(ask, entry, read))
+    if card.product is None:  # where a map has nothing there is no embedding
+        shared = replace(shared, fill=_fill(ask))
     entry.check_bands(shared.bands, card.id)
     if ask.backend != "array":  # the caller's own pixels are as they are
         entry.check_scale(read_scale(shared), card.id)
     return replace(shared, reach=_reach(ask, shared))
+
+
+def _fill(ask: Ask) -> float | None:
+    """The fill value that was asked for; a sensor's 0 is its default and asks for nothing."""
+    if ask.sensor is not None:
+        return float(ask.sensor.fill_value) or None
+    return None if ask.fetch is None or ask.fetch.fill_value is None else float(ask.fetch.fill_value)
 
 
 def _reach(ask: Ask, shared: Recipe) -> tuple[tuple[str, ...], ...]:

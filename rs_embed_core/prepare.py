@@ -50,7 +50,7 @@ def prepare(chip: Chip, plan: Plan) -> Prepared:
     _check_frames(len(chip.frames), shared)
     frames = _series(chip, plan, shared)
     chip = frames.chip
-    valid, notices = _holes(chip, finished=shared.card.product is not None)
+    valid, notices = _holes(chip, shared)
     layout, remarks = _layout(plan, shared, chip.grid)
     data, valid = _snapped(chip.data, valid, layout, shared.input.fill_value)
     kept = _kept_tiles(plan, layout)
@@ -78,7 +78,7 @@ def _sample(piece: _Piece, chip: Chip, plan: Plan, shared: Recipe, layout: TileL
         scale_m=read_scale(shared),
         tiled=layout is not None,
     )
-    ready = shared.input.chain_for(plan.selection.settings)(raw)
+    ready = shared.chain(raw)
     sides = _side_inputs(chip, shared, plan, _centre(plan, layout, index))
     return replace(ready, arrays={**ready.arrays, **sides})
 
@@ -99,7 +99,7 @@ def _series(chip: Chip, plan: Plan, shared: Recipe) -> Series:
     return single(chip, requested)
 
 
-def _holes(chip: Chip, *, finished: bool) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
+def _holes(chip: Chip, shared: Recipe) -> tuple[NDArray[np.bool_] | None, tuple[Notice, ...]]:
     """The provider's mask where something is missing or not finite, and what to say of it; None if all is there."""
     seen = chip.valid
     with np.errstate(over="ignore", invalid="ignore"):
@@ -115,8 +115,9 @@ def _holes(chip: Chip, *, finished: bool) -> tuple[NDArray[np.bool_] | None, tup
         raise NoImagery(msg, hint="Ask for a longer window, more cloud (cloudy_pct) or another place.")
     if not missing:
         return None, ()
-    text = f"{missing} of {seen.size} pixels were missing; the model's fill value stands in for them."
-    if finished:
+    fill = "the model's fill value" if shared.fill is None else f"the fill_value {shared.fill:g}"
+    text = f"{missing} of {seen.size} pixels were missing; {fill} stands in for them."
+    if shared.card.product is not None:
         text = f"{missing} of {seen.size} pixels have no embedding (water, or outside the product)."
     valid = np.ones_like(seen) if chip.valid is None else chip.valid
     return valid, (Notice("missing_pixels", text),)
@@ -233,7 +234,7 @@ def _centre(plan: Plan, layout: TileLayout | None, index: int) -> tuple[float, f
 
 def _describe(frames: Series, plan: Plan, shared: Recipe, layout: TileLayout | None, kept: tuple[int, ...]) -> ChipInfo:
     chip, spec = frames.chip, plan.ask.input_prep
-    chain = shared.input.chain_for(plan.selection.settings)
+    chain = shared.chain
     prep = PrepInfo(
         requested=spec.mode,
         resolved="resize" if layout is None else "tile",

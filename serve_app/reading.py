@@ -37,7 +37,7 @@ def read(index: int, plan: Plan, *, provider: Provider, bills: Bills) -> Read:
     took = Stopwatch()
     try:
         with took, bills.of(provider.name), tracing.span("read", index=index, provider=provider.name) as work:
-            chip = fetch(plan, provider)
+            chip = fetch(plan, bills.counting(provider))
             work.note(dict(chip.facts))
         with tracing.span("prepare", index=index):
             prepared = prepare(chip, plan)

@@ -65,8 +65,8 @@ CARD = ModelCard(
             other_bands="subset",
             shape=Shape(_IMAGE_SIZE, patch_size=8),
             chain=Chain(
-                FillMissing(0.0),
                 RejectNormalized(_HIGHEST_NORMALISED),
+                FillMissing(0.0),
                 Standardize(
                     mean=tuple((band, row[0]) for band, row in _BANDS.items()),
                     std=tuple((band, row[1]) for band, row in _BANDS.items()),

@@ -77,8 +77,8 @@ CARD = ModelCard(
             other_bands="subset",
             shape=_shape,
             chain=Chain(
-                FillMissing(0.0),
                 RejectNormalized(_HIGHEST_NORMALISED),
+                FillMissing(0.0),
                 _standardize(_OPTICAL),
                 PadToSquare(),
                 Resize(_IMAGE_SIZE),

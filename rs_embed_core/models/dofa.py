@@ -63,9 +63,9 @@ CARD = ModelCard(
             other_bands="subset",
             shape=Shape(_IMAGE_SIZE, patch_size=16),
             chain=Chain(
+                RejectNormalized(_HIGHEST_NORMALISED, lowest=None),
                 FillMissing(0.0),
                 Clip(0, 10_000),
-                RejectNormalized(_HIGHEST_NORMALISED),
                 Divide(10_000),
                 Multiply(255),
                 Standardize(

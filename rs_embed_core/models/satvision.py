@@ -36,10 +36,11 @@ _CALIBRATE = Standardize(
     std=tuple((band, high - low) for band, (low, high) in _CHANNELS.items()),
 )
 _LOWEST, _HIGHEST = -0.1, 1.5  # of values that count as scaled: golden/satvision/spec.md, "Provider input"
+_FILL = FillMissing(0.0)
 _NORMALIZATIONS: dict[str, tuple[Step, ...]] = {
-    "auto": (UnlessWithin(_LOWEST, _HIGHEST, _CALIBRATE),),
-    "raw": (RejectNormalized(_HIGHEST), _CALIBRATE),  # kelvin are never that low
-    "unit": (),
+    "auto": (_FILL, UnlessWithin(_LOWEST, _HIGHEST, _CALIBRATE)),
+    "raw": (RejectNormalized(_HIGHEST), _FILL, _CALIBRATE),  # kelvin are never that low
+    "unit": (_FILL,),
 }
 _IMAGE_SIZE = 128  # the end of the checkpoint's name
 _CELL = 32  # pixels: patches of 4, halved three times
@@ -47,7 +48,7 @@ _CELL = 32  # pixels: patches of 4, halved three times
 
 def _chain(options: Options) -> Chain:
     values = _NORMALIZATIONS[str(options["normalization"])]
-    return Chain(FillMissing(0.0), *values, Clip(0, 1), Resize(_IMAGE_SIZE), FirstFrame())
+    return Chain(*values, Clip(0, 1), Resize(_IMAGE_SIZE), FirstFrame())
 
 
 CARD = ModelCard(

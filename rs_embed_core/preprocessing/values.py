@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed_core.errors import InvalidInput
-from rs_embed_core.preprocessing.chain import Step
+from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.sample import Sample
 
 type Statistics = tuple[tuple[str, float], ...]
@@ -207,18 +207,30 @@ def _frame_statistics(sample: Sample, *, ddof: int = 0) -> tuple[NDArray[np.floa
 
 @dataclass(frozen=True)
 class RejectNormalized:
-    """Refuse pixels that look like reflectances or already normalised values instead of sensor numbers."""
+    """Refuse pixels that look like reflectances or already normalised values instead of sensor numbers.
+
+    It judges what is there, so it stands before missing pixels are filled; a tile of nothing but those passes.
+
+    Attributes:
+        lowest: of such values; None where a later step clips at 0.
+    """
 
     highest: float
+    lowest: float | None = 0.0
 
     def __call__(self, sample: Sample) -> Sample:
         """The same sample.
 
         Raises:
-            InvalidInput: every pixel lies in ``[0, highest]``.
+            InvalidInput: every pixel lies in ``[lowest, highest]``.
         """
-        low, high = float(sample.image.min()), float(sample.image.max())
-        if low >= 0 and high <= self.highest:
+        there = sample.image
+        if sample.valid is not None:
+            there = there[sample.valid[:, None] & np.isfinite(there)]
+        if not there.size:
+            return sample
+        low, high = float(there.min()), float(there.max())
+        if (self.lowest is None or low >= self.lowest) and high <= self.highest:
             msg = f"pixels lie in [{low:g}, {high:g}]: they look already normalised (or are all empty)."
             raise InvalidInput(msg, hint="Give raw sensor values, such as Sentinel-2 numbers in 0..10000.")
         return sample
@@ -263,6 +275,12 @@ class StretchTogether:
         span = sample.image.max(axis=(-3, -2, -1), keepdims=True) - low
         flat = span <= np.float32(self.floor)
         return sample.with_image(np.where(flat, np.float32(0), (sample.image - low) / np.where(flat, 1, span)))
+
+
+def filled_with(value: float, chain: Chain) -> Chain:
+    """The chain with another fill, before all that changes a pixel: it is what the model sees."""
+    looks = int(isinstance(chain.steps[0], RejectNormalized))  # only at what is there
+    return Chain(*chain.steps[:looks], FillMissing(value), *chain.steps[looks:])
 
 
 REFLECTANCE_TO_BYTES = (Divide(10_000), Clip(0, 1), Multiply(255), Truncate())

@@ -7,6 +7,7 @@ is an outcome too and is remembered for a short while.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -20,6 +21,8 @@ from rs_embed_core.errors import NoImagery, ProviderTimeout, RSEmbedError
 from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.calls import COUNTED, terms, too_late
 
+_log = logging.getLogger(__name__)
+
 
 class Shelf(Protocol):
     """Where chips are kept."""
@@ -28,7 +31,7 @@ class Shelf(Protocol):
         """The chip, or None where it is not (or no longer) there."""
 
     def put(self, key: str, chip: Chip) -> None:
-        """Keep a chip, perhaps in place of older ones."""
+        """Keep a chip, perhaps in place of older ones; where that fails it is counted: the chip was paid for."""
 
     @property
     def nbytes(self) -> float:
@@ -42,6 +45,8 @@ class Shelf(Protocol):
 class LruShelf[T]:
     """The latest chips, up to so many bytes, in a form that ``keep`` gives them and ``take`` turns back.
 
+    Where ``keep`` fails the chip is not kept.
+
     Args:
         nbytes: of all chips on it; a chip larger than that is not kept.
     """
@@ -52,6 +57,7 @@ class LruShelf[T]:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[T, int]] = OrderedDict()
         self._total = 0
+        self._failures = 0
 
     @property
     def nbytes(self) -> float:
@@ -60,8 +66,8 @@ class LruShelf[T]:
 
     @property
     def failures(self) -> int:
-        """See ``Shelf.failures``; none: what is too large is left out by choice."""
-        return 0
+        """See ``Shelf.failures``; what is too large is left out by choice and is none."""
+        return self._failures
 
     def get(self, key: str) -> Chip | None:
         """See ``Shelf.get``."""
@@ -77,7 +83,13 @@ class LruShelf[T]:
         size = nbytes_of(chip)
         if size > self._room:
             return
-        entry = self._keep(chip)
+        try:
+            entry = self._keep(chip)
+        except Exception as error:  # noqa: BLE001 - a full object store, which has no name of its own here
+            _log.warning("a chip could not be cached in memory", extra={"key": key, "error": str(error)})
+            with self._lock:
+                self._failures += 1
+            return
         with self._lock:
             if key in self._kept:
                 self._total -= self._kept.pop(key)[1]

@@ -197,8 +197,10 @@ class Asking:
 
     def _once[R](self, send: Callable[[float], R]) -> R:
         queued = time.monotonic()
-        self.gate.enter(terms())
-        self.tally.add("queued_ms", 1e3 * (time.monotonic() - queued))
+        try:
+            self.gate.enter(terms())
+        finally:  # who gave up in the line has waited longest
+            self.tally.add("queued_ms", 1e3 * (time.monotonic() - queued))
         self.tally.add("requests")
         verdict: Verdict | None = _UNJUDGED
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import json
 import logging
 import os
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SUFFIX = ".safetensors"
+_OURS = (f"*/*{_SUFFIX}*", "*/.tmp*")  # the latter are safetensors' own, of a process that was killed while it wrote
 _KEPT_SHARE = 0.9  # of the limit is left after files were removed, so that not every write removes one
 
 
 class DiskShelf:
     """A shelf that outlives the process; several processes of one machine may share its directory.
 
-    A file that does not match its own checksum is removed and counts as missing.
+    A file that does not match its own checksum is removed and counts as missing. A disk that is full, read-only or
+    not there costs the cache, never the read.
 
     Args:
         root: made where it does not exist.
@@ -47,7 +50,10 @@ class DiskShelf:
         self._seen = 0.0
         self._failures = 0
         self._written = nbytes  # so that the first write looks at what earlier processes left
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _log.warning("there is no cache on disk", extra={"path": str(root), "error": str(error)})
 
     @property
     def nbytes(self) -> float:
@@ -65,25 +71,26 @@ class DiskShelf:
         path = self._path(key)
         try:
             chip = _load(path)
-            os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             _log.warning("a cached chip is damaged and was removed", extra={"path": str(path), "error": str(error)})
             _remove(path)
             return None
+        with contextlib.suppress(OSError):  # on a disk that has become read-only what is there is still good
+            os.utime(path)
         return chip
 
     def put(self, key: str, chip: Chip) -> None:
-        """See ``Shelf.put``; a disk that is full or read-only costs the cache, not the read."""
+        """See ``Shelf.put``."""
         path = self._path(key)
         part = path.with_name(f"{path.name}.{uuid4().hex}.part")
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             _save(part, chip)
             size = part.stat().st_size
             part.replace(path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter is what a full disk is called while it writes
             _log.warning("a chip could not be cached on disk", extra={"path": str(path), "error": str(error)})
             _remove(part)
             with self._lock:
@@ -120,10 +127,10 @@ def _remove(path: Path) -> None:
 def _files(root: Path) -> list[tuple[float, int, Path]]:
     """When it was last used, size and path of every file; one that another process removes meanwhile is left out."""
     found = []
-    for path in root.glob(f"*/*{_SUFFIX}*"):
+    for path in itertools.chain.from_iterable(map(root.glob, _OURS)):
         try:
             stat = path.stat()
-        except FileNotFoundError:
+        except OSError:
             continue
         found.append((stat.st_mtime, stat.st_size, path))
     return found

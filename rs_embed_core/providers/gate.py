@@ -1,7 +1,8 @@
 """Stage fetch: ``Gate``, which lets requests to one service through: so many at once, so many a second.
 
 Interactive reads pass before bulk ones. The limit halves when the service complains and grows by one per clean
-interval (AIMD). A fault that every request would meet opens the circuit: the next ones fail at once for a while.
+interval (AIMD). A fault that every request would meet opens the circuit: the next ones fail at once for a while. Then
+one request tries, and the others wait for what comes of it.
 """
 
 from __future__ import annotations
@@ -77,14 +78,15 @@ class Gate:
     Args:
         quota: what may pass.
         name: of the service, for error texts.
+        open_s: how long the circuit stays open, at least.
 
     Attributes:
         on_wait: called, in the thread of a request that finds no slot of its own, before it waits.
     """
 
-    def __init__(self, quota: Quota, *, name: str) -> None:
+    def __init__(self, quota: Quota, *, name: str, open_s: float = _OPEN_S) -> None:
         self.on_wait: Callable[[], None] | None = None
-        self._name = name
+        self._name, self._open_s = name, open_s
         self._allowance = Allowance(quota.at_once)
         self._part: int | None = None
         self._per_second = quota.per_second
@@ -97,6 +99,7 @@ class Gate:
         self._faults = 0
         self._retries = _RETRIES
         self._broken: tuple[ProviderError, float] | None = None
+        self._trying = False
 
     def resize(self, at_once: int, per_second: float) -> None:
         """Let no more through than this part of the quota."""
@@ -138,10 +141,12 @@ class Gate:
                 self._open.notify_all()  # the next in line may have a slot of its own
             self._inside += 1
             self._tokens -= 1.0
+            if self._broken is not None:
+                self._trying, self._faults = True, _BREAKS_AT - 1  # if it fails the circuit opens again
 
     def _wait_s(self, me: tuple[bool, int]) -> float:
         """0 if it is this one's turn; else how long to sleep at most: what else may change wakes it."""
-        if self._waiting[0] != me or self._inside >= self._limit:
+        if self._waiting[0] != me or self._inside >= self._limit or self._trying:
             return _LOOK_S
         now = time.monotonic()
         burst = max(1.0, self._per_second / 4)
@@ -155,12 +160,8 @@ class Gate:
         return own if self._part is None else min(own, self._part)
 
     def _check_circuit(self) -> None:
-        if self._broken is None:
-            return
-        error, until = self._broken
-        if time.monotonic() < until:
-            raise error.again()
-        self._broken, self._faults = None, _BREAKS_AT - 1  # one request tries; if it fails the circuit opens again
+        if self._broken is not None and time.monotonic() < self._broken[1]:
+            raise self._broken[0].again()
 
     def leave(self, verdict: Verdict | None) -> None:
         """See ``Turnstile.leave``."""
@@ -169,16 +170,16 @@ class Gate:
             if verdict is not None and verdict.pressure != "none":
                 self._cuts += 1
                 self._allowance.cut()
+            if self._trying:  # any answer but the fault itself closes the circuit
+                self._trying, self._broken = False, None
             if verdict is None:
                 self._faults = 0
                 self._retries = min(_RETRIES, self._retries + _RETRY_SHARE)
             elif verdict.breaks:
                 self._faults += 1
                 if self._faults >= _BREAKS_AT:
-                    self._broken = (
-                        verdict.error.again(),
-                        time.monotonic() + max(_OPEN_S, verdict.retry_after_s or 0.0),
-                    )
+                    until = time.monotonic() + max(self._open_s, verdict.retry_after_s or 0.0)
+                    self._broken = verdict.error.again(), until
             self._open.notify_all()
 
     def may_retry(self) -> bool:

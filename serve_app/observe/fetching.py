@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.geo import FULL_INSET, WEB_MERCATOR, Grid, Inset, projection
-from rs_embed_core.prepared import ChipInfo
+from rs_embed_core.providers.base import Provider
 from rs_embed_core.providers.cache import Shelf
 from rs_embed_core.providers.calls import Tally, billed_to
 from serve_app.observe import metrics
@@ -26,6 +27,9 @@ _COUNTED: Mapping[str, tuple[Count, float]] = {  # by their name in ``Tally``, a
     "bytes": (metrics.FETCH_BYTES, 1.0),
     "queued_ms": (metrics.LIMITER_WAIT_SECONDS, 1e-3),
 }
+type _Series = tuple[Count, tuple[str, ...]]
+"""A counter and its labels."""
+
 _PAID = ("miss", "none")  # what ``cache`` says of a chip that was read: looked for in vain, or not at all
 
 
@@ -35,40 +39,18 @@ class Reads:
 
     Attributes:
         outcomes: how many came out how.
-        found: where chips were that a cache was asked for.
-        pixels: of the chips that were read.
-        km2: the ground under those.
         prepare_s: time spent preparing.
     """
 
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
-    found: Mapping[str, int] = field(default_factory=dict)
-    pixels: int = 0
-    km2: float = 0.0
     prepare_s: float = 0.0
 
     @classmethod
     def of(cls, items: Iterable[BlockItem]) -> Reads:
         """The sum over ROIs."""
-        found: Counter[str] = Counter()
-        pixels, ground, prepare_ms = 0, 0.0, 0.0
         items = list(items)
-        for item in items:
-            if item.info is None:
-                continue
-            facts = dict(item.info.facts)
-            prepare_ms += item.info.prepare_ms
-            where = str(facts.get("cache", "none"))
-            if where != "none":
-                found[where] += 1
-            if where in _PAID:
-                pixels += _pixels(item.info)
-                ground += km2(item.info.grid)
-        return cls(outcomes_of(item.error for item in items), found, pixels, ground, prepare_ms / 1e3)
-
-
-def _pixels(info: ChipInfo) -> int:
-    return info.grid.height * info.grid.width * max(1, info.frames.requested)
+        prepare_ms = sum(item.info.prepare_ms for item in items if item.info is not None)
+        return cls(outcomes_of(item.error for item in items), prepare_ms / 1e3)
 
 
 def km2(grid: Grid, inset: Inset = FULL_INSET) -> float:
@@ -100,10 +82,6 @@ def count_block(
     reads = Reads.of(items)
     for (outcome, fault), number in reads.outcomes.items():
         metrics.FETCH_CHIPS.add(number, provider, outcome, fault)
-    for where, number in reads.found.items():
-        metrics.CACHE_CHIPS.add(number, provider, where)
-    metrics.FETCH_PIXELS.add(reads.pixels, provider)
-    metrics.FETCH_KM2.add(reads.km2, provider)
     metrics.PREPARE_SECONDS.add(reads.prepare_s, model)
     metrics.PREPARE_SAMPLES.add(samples, model)
     for item in items:
@@ -138,12 +116,30 @@ class Bills:
         self._lock = threading.Lock()
         self._bills: dict[str, Tally] = {}
         self._written: dict[str, dict[str, float]] = {}
+        self._chips: defaultdict[_Series, float] = defaultdict(float)  # since the last time
 
     def of(self, provider: str) -> AbstractContextManager[None]:
         """Bill what is read in the block."""
         with self._lock:
             bill = self._bills.setdefault(provider, Tally())
         return billed_to(bill)
+
+    def counting(self, provider: Provider) -> Provider:
+        """The provider; each chip that it gives counts, with where it was found or else how large it is."""
+        return _Counting(provider, self._count)
+
+    def _count(self, provider: str, chip: Chip) -> None:
+        where = str(dict(chip.facts).get("cache", "none"))
+        amounts: dict[_Series, float] = {}
+        if where != "none":
+            amounts[metrics.CACHE_CHIPS, (provider, where)] = 1
+        if where in _PAID:
+            frames, _, height, width = chip.data.shape
+            amounts[metrics.FETCH_PIXELS, (provider,)] = frames * height * width
+            amounts[metrics.FETCH_KM2, (provider,)] = km2(chip.grid)
+        with self._lock:
+            for series, amount in amounts.items():
+                self._chips[series] += amount
 
     def write(self) -> None:
         """Write what has come since the last time."""
@@ -153,6 +149,26 @@ class Bills:
                 for name, (measure, unit) in _COUNTED.items():
                     measure.add(unit * (now[name] - before.get(name, 0.0)), provider)
                 self._written[provider] = now
+            for (measure, labels), amount in self._chips.items():
+                measure.add(amount, *labels)
+            self._chips.clear()
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """See ``Bills.counting``."""
+
+    provider: Provider
+    count: Callable[[str, Chip], None]
+
+    @property
+    def name(self) -> str:
+        return self.provider.name
+
+    def fetch(self, plan: FetchPlan) -> Chip:
+        chip = self.provider.fetch(plan)
+        self.count(self.name, chip)
+        return chip
 
 
 class Shelves:

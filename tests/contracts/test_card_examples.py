@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from rs_embed_core import InputPrepSpec, PointBuffer
 from rs_embed_core.card import ModelCard
-from rs_embed_core.plan import recipe
-from rs_embed_core.prepare import example
+from rs_embed_core.chip import Chip
+from rs_embed_core.plan import Plan, plan, read_scale, recipe
+from rs_embed_core.prepare import example, prepare
 from rs_embed_core.registry import get_card
 from rs_embed_core.sample import Batch
 from rs_embed_core.specs.request import Ask, OptionValue, model_config_from
@@ -82,6 +85,32 @@ def test_every_setting_prepares_an_example(card):
     for setting in settings_of(card):
         batch = example(Ask(card.id, model_config=model_config_from(setting)))
         assert all(np.isfinite(array).all() for array in batch.arrays.values()), setting
+
+
+@every_network
+def test_a_tile_without_imagery_fails_no_roi(card):
+    for entry, setting in itertools.product(card.inputs, settings_of(card)):
+        if setting.get("variant", "") not in {"", *card.variants_of(entry.modality)}:
+            continue
+        config = model_config_from(setting)
+        ask = Ask(card.id, model_config=config, modality=entry.modality, input_prep=InputPrepSpec.tile(tile_size=80))
+        prepared = prepare(*_half_seen(ask, tile=80))
+        assert len(prepared.samples) >= 4
+        arrays = [array for sample in prepared.samples for array in sample.arrays.values()]
+        assert all(np.isfinite(array).all() for array in arrays), setting
+
+
+def _half_seen(ask: Ask, tile: int) -> tuple[Chip, Plan]:
+    """A chip of at least two by two tiles, of which those in the west have no pixel."""
+    shared = recipe(ask)
+    request = plan(ask.at(PointBuffer(0, 0, tile * read_scale(shared))))
+    grid, frames = request.fetch.grid, request.fetch.frames
+    valid = np.ones((len(frames), grid.height, grid.width), np.bool_)
+    valid[..., :tile] = False
+    shape = (len(frames), len(shared.bands), grid.height, grid.width)
+    seen = np.random.default_rng(1).uniform(300, 4000, shape).astype(np.float32)
+    data = np.where(valid[:, None], seen, np.float32(0))
+    return Chip(data, grid, shared.bands, frames, "test", request.fetch.collection, valid), request
 
 
 def test_cards_prepare_without_torch():

@@ -161,6 +161,19 @@ def test_values_that_look_normalised_are_refused():
             values_of(step, *numbers)
     assert values_of(step, 0, 1, 2.5) == [0, 1, 2.5]
     assert values_of(step, -1, 1, 2) == [-1, 1, 2]
+    with pytest.raises(InvalidInput, match="raw sensor values"):
+        values_of(RejectNormalized(2.0, lowest=None), -1, 1, 2)
+
+
+def test_missing_pixels_do_not_look_normalised():
+    image = np.float32([[[[0, 0, 3000, NAN]]]])
+    for there, refused in (([0, 0, 0, 0], False), ([0, 0, 0, 1], False), ([1, 1, 0, 0], True), ([1, 0, 1, 1], False)):
+        sample = Sample({"image": image}, ("B4",), np.array([[there]], np.bool_))
+        if refused:
+            with pytest.raises(InvalidInput, match="already normalised"):
+                RejectNormalized(2.0)(sample)
+        else:
+            assert RejectNormalized(2.0)(sample) is sample
 
 
 def test_pixels_that_are_no_raw_numbers_are_refused():

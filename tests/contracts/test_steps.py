@@ -66,6 +66,7 @@ STEPS: dict[Step, tuple[int, ...]] = {  # a step, and the shape that it makes of
     RejectNormalized(2.0): (2, 2, 20, 30),
     RejectBelow(1): (2, 2, 20, 30),
     Rescale(-25, 30): (2, 2, 20, 30),
+    RejectNormalized(2.0, lowest=None): (2, 2, 20, 30),
     StandardizeFrames(): (2, 2, 20, 30),
     StandardizeSeries(1e-6): (2, 2, 20, 30),
     StretchFrames(1e-6): (2, 2, 20, 30),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +17,7 @@ import pytest
 from rs_embed_core.chip import Acquisition, Chip, FetchPlan, Period
 from rs_embed_core.errors import NoImagery, ProviderError, ProviderTimeout
 from rs_embed_core.geo import Grid
-from rs_embed_core.providers.cache import CachedProvider, Shelf, memory_shelf, nbytes_of
+from rs_embed_core.providers.cache import CachedProvider, LruShelf, Shelf, memory_shelf, nbytes_of
 from rs_embed_core.providers.calls import Terms, too_late, under
 from rs_embed_core.providers.disk import DiskShelf
 
@@ -260,6 +263,55 @@ def test_a_disk_that_cannot_be_written_costs_only_the_cache(tmp_path: Path) -> N
     (tmp_path / "cache").rmdir()
     (tmp_path / "cache").write_text("a file is in the way")
     cache = cached(Drawing(), disk=shelf)
+    assert where(cache.fetch(PLAN)) == "miss"
+    assert where(cache.fetch(PLAN)) == "miss"
+    assert (shelf.nbytes, shelf.failures) == (0, 2)
+
+
+_FULL = """
+import resource, sys
+from dataclasses import dataclass
+from pathlib import Path
+from rs_embed_core.providers.cache import CachedProvider
+from rs_embed_core.providers.disk import DiskShelf
+from tests.unit.test_chip_cache import PLAN, Drawing, where
+
+shelf = DiskShelf(Path(sys.argv[1]), 1e6)
+cache = CachedProvider(Drawing(), {"disk": shelf}, no_imagery_s=1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # no file may grow larger: writing fails as on a full disk
+print(where(cache.fetch(PLAN)), where(cache.fetch(PLAN)), shelf.failures)
+"""
+
+
+def test_a_disk_that_fills_up_while_it_is_written_costs_only_the_cache(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["miss", "miss", "2"]
+    assert list(tmp_path.glob("*/*")) == []
+
+
+def test_a_directory_that_cannot_be_made_costs_only_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file is in the way")
+    shelf = DiskShelf(tmp_path / "file" / "cache", 1e6)
+    assert where(cached(Drawing(), disk=shelf).fetch(PLAN)) == "miss"
+    assert shelf.failures == 1
+
+
+def test_what_a_killed_process_left_half_written_is_counted_and_removed(tmp_path: Path) -> None:
+    shelf = DiskShelf(tmp_path, 5000)
+    (tmp_path / "aa").mkdir()
+    for name in (".tmpKJ2Xz8", "k.safetensors.0123.part"):
+        (tmp_path / "aa" / name).write_bytes(bytes(4000))
+        os.utime(tmp_path / "aa" / name, (0, 0))
+    shelf.put("k1", draw(PLAN))
+    assert [path.name for path in tmp_path.glob("*/*")] == ["k1.safetensors"]
+
+
+def test_memory_that_takes_no_chip_costs_only_the_cache() -> None:
+    def refuse(chip: Chip) -> Chip:
+        raise MemoryError("the object store is full")
+
+    shelf = LruShelf(1e6, keep=refuse, take=lambda chip: chip)
+    cache = cached(Drawing(), memory=shelf)
     assert where(cache.fetch(PLAN)) == "miss"
     assert where(cache.fetch(PLAN)) == "miss"
     assert (shelf.nbytes, shelf.failures) == (0, 2)

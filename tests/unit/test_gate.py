@@ -121,6 +121,26 @@ def test_faults_of_configuration_open_the_circuit_for_a_while() -> None:
         gate.enter(Terms())
 
 
+def test_one_request_tries_an_open_circuit_and_the_others_wait_for_it() -> None:
+    gate = Gate(QUICK, name="x", open_s=0.0)
+    for _ in range(3):
+        gate.enter(Terms())
+        gate.leave(DENIED)
+    for _ in range(2):
+        gate.enter(Terms())
+        with pytest.raises(ProviderTimeout):
+            gate.enter(soon())
+        gate.leave(DENIED)
+    gate.enter(Terms())
+    others = [start(lambda: gate.enter(Terms())) for _ in range(3)]
+    while gate.demand[1] < 3:
+        time.sleep(0.001)
+    gate.leave(Verdict(ProviderError("not found.")))  # it failed, but not of what opened the circuit
+    for other in others:
+        other.join(10)
+    assert gate.demand == (3, 0, 0)
+
+
 def test_the_open_circuit_s_error_is_a_new_one_for_everybody() -> None:
     gate = Gate(QUICK, name="x")
     for _ in range(3):
@@ -163,6 +183,16 @@ def test_what_may_pass_is_sent_again_and_counted() -> None:
     assert asking(verdict, tally).ask(failing(1, seen)) == "answer"  # type: ignore[arg-type]
     facts = dict(tally.facts())
     assert (facts["requests"], facts["retries"]) == (2, 1)
+
+
+def test_who_gives_up_in_the_line_has_waited_too() -> None:
+    gate, tally = Gate(Quota(at_once=1, per_second=1e6), name="x"), Tally()
+    gate.enter(Terms())
+    with under(soon()), pytest.raises(ProviderTimeout):
+        Asking(lambda _: BUSY, gate, tally).ask(lambda _: "answer")
+    counts = tally.counts()
+    assert counts["requests"] == 0
+    assert counts["queued_ms"] > 0
 
 
 def test_what_will_not_pass_is_sent_once() -> None:

@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ray.util.metrics import Metric
 
 from rs_embed_core import PointBuffer, TemporalSpec, providers
+from rs_embed_core.chip import Chip, FetchPlan
 from rs_embed_core.errors import (
     DeadlineExceeded,
     ForwardError,
@@ -25,6 +28,7 @@ from rs_embed_core.geo import Grid, bounds_of
 from rs_embed_core.plan import plan
 from rs_embed_core.prepare import prepare
 from rs_embed_core.providers import get_provider
+from rs_embed_core.providers.cache import marked
 from rs_embed_core.providers.calls import Asking, Tally, Verdict, in_parallel
 from rs_embed_core.providers.gate import Gate, Quota
 from rs_embed_core.specs.request import Ask
@@ -33,32 +37,63 @@ from serve_app.observe.fetching import Bills, Reads, count_block, km2
 from serve_app.observe.jobs import Jobs, Watch
 from serve_app.observe.measures import Count, Level, Spread
 from serve_app.observe.outcomes import CALLERS, outcome_of
+from serve_app.reading import read
 from serve_app.wire.blocks import BlockItem
 from serve_app.wire.rows import Row
 from tests.unit.written import written
 
-
-def item(index: int, *facts: tuple[str, str | int]) -> BlockItem:
-    """An ROI that was read, with these facts of its chip."""
-    ask = Ask(model="mosaiks", temporal=TemporalSpec.range("2022-06-01", "2022-09-01"))
-    resolved = plan(ask.at(PointBuffer(11.0, 48.0, 80.0)))
-    info = prepare(fetch(resolved, get_provider("synthetic")), resolved).info
-    return BlockItem(index, type(info)(**{**vars(info), "facts": facts}), fetch_ms=12.0)
+ASK = Ask(model="mosaiks", temporal=TemporalSpec.range("2022-06-01", "2022-09-01"))
+PLAN = plan(ASK.at(PointBuffer(11.0, 48.0, 80.0)))
 
 
-def test_reads_are_summed_by_outcome_and_place() -> None:
-    failed = BlockItem(3, error=NoImagery("none."))
-    reads = Reads.of([item(0, ("cache", "miss")), item(1, ("cache", "miss")), item(2, ("cache", "memory")), failed])
-    assert reads.outcomes == {("ok", "nobody"): 3, ("no_imagery", "caller"): 1}
-    assert reads.found == {"miss": 2, "memory": 1}
+def item(index: int) -> BlockItem:
+    """An ROI that was read."""
+    info = prepare(fetch(PLAN, get_provider("synthetic")), PLAN).info
+    return BlockItem(index, info, fetch_ms=12.0)
 
 
-def test_only_what_was_read_counts_as_ground() -> None:
-    once = Reads.of([item(0)])
-    assert once.pixels > 0
-    assert once.km2 == pytest.approx(0.16**2 * math.cos(math.radians(48)) ** 2, rel=0.3)  # whole pixels, so more
-    again = Reads.of([item(0, ("cache", "miss")), item(1, ("cache", "disk")), item(2, ("cache", "shared"))])
-    assert (again.pixels, again.km2) == (once.pixels, once.km2)
+@dataclass
+class Empty:
+    """A provider whose chips hold nothing and were found here and there."""
+
+    places: list[str]
+    name: str = "gee"
+
+    def fetch(self, wanted: FetchPlan) -> Chip:
+        frames, bands, grid = wanted.frames, wanted.bands, wanted.grid
+        data = np.full((len(frames), len(bands), grid.height, grid.width), np.nan, np.float32)
+        chip = Chip(data, grid, bands, frames, self.name, wanted.collection)
+        place = self.places.pop(0)
+        return chip if place == "none" else marked(chip, place)
+
+
+def test_rois_are_summed_by_outcome() -> None:
+    reads = Reads.of([item(0), item(1), BlockItem(3, error=NoImagery("none."))])
+    assert reads.outcomes == {("ok", "nobody"): 2, ("no_imagery", "caller"): 1}
+    assert reads.prepare_s > 0
+
+
+def test_chips_count_by_place_and_by_size_where_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = written(monkeypatch, metrics.CACHE_CHIPS)
+    pixels, ground = written(monkeypatch, metrics.FETCH_PIXELS), written(monkeypatch, metrics.FETCH_KM2)
+    provider, bills = Empty(["miss", "memory", "shared", "none", "miss"]), Bills()
+    for _ in range(5):
+        done = read(0, PLAN, provider=provider, bills=bills)
+        assert done.item.error is not None  # nothing could be made of it, and it was paid for all the same
+    bills.write()
+    bills.write()
+    assert sorted(labels["found"] for labels in found.labels) == ["memory", "miss", "shared"]
+    assert found.total == 4
+    assert pixels.total == 3 * PLAN.fetch.grid.height * PLAN.fetch.grid.width
+    assert ground.total == pytest.approx(3 * 0.16**2 * math.cos(math.radians(48)) ** 2, rel=0.3)  # whole pixels: more
+
+
+def test_each_collection_of_an_roi_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, bills = written(monkeypatch, metrics.CACHE_CHIPS), Bills()
+    both = plan(replace(ASK, model="croma", modality="joint").at(PointBuffer(11.0, 48.0, 80.0)))
+    read(0, both, provider=Empty(["miss", "memory"]), bills=bills)
+    bills.write()
+    assert sorted(labels["found"] for labels in found.labels) == ["memory", "miss"]
 
 
 def test_ground_is_smaller_than_mercator_says() -> None:
@@ -78,7 +113,7 @@ def test_ground_of_other_projections() -> None:
 
 
 def test_a_block_is_counted_without_a_cluster() -> None:
-    items = [item(0, ("cache", "miss")), BlockItem(1, error=NoImagery("none."))]
+    items = [item(0), BlockItem(1, error=NoImagery("none."))]
     count_block(items, provider="gee", model="mosaiks-gaussian", samples=1)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rs_embed_core import BBox, InputPrepSpec, OutputSpec, PointBuffer, SensorSpec, TemporalSpec
+from rs_embed_core import BBox, FetchSpec, InputPrepSpec, OutputSpec, PointBuffer, SensorSpec, TemporalSpec
 from rs_embed_core.chip import Chip
 from rs_embed_core.errors import InvalidInput, NoImagery, RoiTooLarge
 from rs_embed_core.plan import Plan, plan
@@ -79,6 +79,38 @@ def test_masked_pixels_get_the_fill_of_the_model():
     assert ready.info.notices[0].text.startswith("640 of 4096 pixels")
     assert (ready.samples[0].image[:, 10:20] == 0).all()
     assert (ready.samples[0].image[:, 20:] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("imagery", "fill"),
+    [
+        ({}, 0),
+        ({"fetch": FetchSpec(scale_m=10)}, 0),
+        ({"fetch": FetchSpec(fill_value=3000)}, 0.3),
+        ({"fetch": FetchSpec(fill_value=0)}, 0),
+        ({"sensor": SensorSpec("S2", ("B4", "B3", "B2"), fill_value=3000)}, 0.3),
+    ],
+)
+def test_missing_pixels_hold_what_the_caller_asked_for(imagery, fill):
+    request = planned(**imagery)
+    data, valid = pixels(request), np.ones((1, 64, 64), np.bool_)
+    valid[0, 10:20] = False
+    data[:, 30, 30] = np.nan
+    ready = prepare(chip(request, data, valid), request)
+    image = ready.samples[0].image
+    np.testing.assert_allclose(image[:, 10:20], fill, rtol=1e-6)
+    np.testing.assert_allclose(image[:, 30, 30], fill, rtol=1e-6)
+    np.testing.assert_allclose(image[:, 40:], data[:, 40:] * 1e-4, rtol=1e-6)
+    assert ("fill_value 3000" in ready.info.notices[0].text) == (fill == 0.3)
+    assert ("value=3000.0" in ready.info.prep.chain) == (fill == 0.3)
+
+
+def test_a_fill_that_was_asked_for_does_not_look_normalised():
+    spec = InputPrepSpec.tile(tile_size=64)
+    request = planned("dofa", PointBuffer(0, 0, 640), fetch=FetchSpec(fill_value=1), input_prep=spec)
+    valid = np.ones((1, 128, 128), np.bool_)
+    valid[..., :64] = False
+    assert len(prepare(chip(request, None, valid), request).samples) == 4
 
 
 @pytest.mark.parametrize("how", ["nan", "mask", "both"])

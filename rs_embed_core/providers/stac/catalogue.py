@@ -30,7 +30,7 @@ type Region = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
 
 _CELL_DEG = 0.25  # searches are widened to cells of this size, so that neighbours share them
-_SEARCHES = 256
+_ITEMS = 20_000  # kept of all searches together: some 200 MB
 _FRESH_S = 600.0
 _PAGE = 100  # an item takes 30 kB
 _PAGE_S = 30.0
@@ -54,13 +54,14 @@ class StacApi:
         url: of the API.
         collection: which of its collections.
         reading: how its items are read.
+        room: items kept of all answers together; an answer counts as one more, so that empty ones do not pile up.
     """
 
-    def __init__(self, url: str, collection: str, reading: Reading) -> None:
+    def __init__(self, url: str, collection: str, reading: Reading, *, room: int = _ITEMS) -> None:
         self._url = f"{url.rstrip('/')}/search"
         self._collection = collection
         self._reading = reading
-        self._found: Kept[tuple[Region, Period, float], list[Item]] = Kept(_SEARCHES, lambda _: 1)
+        self._found: Kept[tuple[Region, Period, float], list[Item]] = Kept(room, lambda items: 1 + len(items))
 
     def search(self, region: Region, period: Period, cloudy_pct: int | None, asking: Asking) -> list[Item]:
         """See ``Catalogue.search``."""

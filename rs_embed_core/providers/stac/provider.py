@@ -45,7 +45,11 @@ class StacProvider:
         self._catalogue = _catalogue(self._settings)
         signs_at = self._settings.signs_at
         self._reader = Reader(Signer(signs_at, self._settings.collection_id) if signs_at else None)
-        self._threads = ThreadPoolExecutor(self._settings.at_once, thread_name_prefix="stac")
+        # Two of them: in one, bulk reads that wait at the gate would hold up an interactive read. They last, unlike
+        # Earth Engine's, because GDAL keeps its connections by thread.
+        self._threads = {
+            bulk: ThreadPoolExecutor(self._settings.at_once, thread_name_prefix="stac") for bulk in (False, True)
+        }
         self._search_gate = Gate(_SEARCHES, name="the STAC catalogue")
         self._file_gate = gate or Gate(self._settings.quota, name="the store of STAC files")
 
@@ -74,7 +78,7 @@ class StacProvider:
         if not any(scenes):
             raise _no_imagery(plan, self._settings)
         asking = Asking(judge, self._file_gate, tally)
-        drawing = Drawing(self._reader, self._threads, asking, self._settings.mask_clouds)
+        drawing = Drawing(self._reader, self._threads[terms().bulk], asking, self._settings.mask_clouds)
         data, valid = drawing.frames(plan, bands, scenes)
         return Chip(
             data,
