@@ -39,13 +39,16 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="what to do; flags win over it")
     what = parser.add_argument_group("what")
     what.add_argument("--rois", metavar="FILE", help="GeoParquet, Parquet, CSV or GeoJSON: a path, gs:// or s3://")
-    what.add_argument("--out", metavar="DIR", help="folder of the results: a path, gs:// or s3://")
+    what.add_argument("--out", metavar="DIR", help="folder of the results: a path, gs:// or s3://; may have {start}")
     what.add_argument(
         "--model", action="append", metavar="ID[/VARIANT]", help="may be repeated; models share their reads"
     )
     what.add_argument("--start", metavar="DATE", help="first day, such as 2022-06-01")
     what.add_argument("--end", metavar="DATE", help="first day after the window")
     what.add_argument("--year", type=int, help="a calendar year instead")
+    what.add_argument(
+        "--as-of", metavar="DATE", help="day that the job's last_months counts back from (default: today)"
+    )
     what.add_argument("--backend", metavar="NAME", help="where imagery comes from (default: the settings' default)")
     what.add_argument("--part-rois", type=int, metavar="N", help="ROIs of one file (default: 1024)")
     who = parser.add_argument_group("who computes (default: actors of the job itself)")
@@ -135,7 +138,7 @@ def job_of(args: argparse.Namespace) -> ExportJob:
     """
     from serve_app.export.job import read_job
 
-    names = ("rois", "out", "backend", "part_rois", "service")
+    names = ("rois", "out", "as_of", "backend", "part_rois", "service")
     flags: dict[str, object] = {name: value for name in names if (value := vars(args)[name]) is not None}
     if args.model:
         flags["models"] = [_model(text) for text in args.model]

@@ -64,6 +64,15 @@ def test_flags_win(job: Path) -> None:
     assert (made.workers.encoders, made.workers.num_gpus, made.service) == (2, 0.5, "rs-embed")
 
 
+def test_a_window_that_moves_has_a_folder_of_its_own(job: Path) -> None:
+    job.write_text(job.read_text().replace("year: 2022", "last_months: 2").replace("/out\n", "/out/start={start}\n"))
+    made = export.job_of(arguments(job, "--as-of", "2022-09-05", "--encoders", 2))
+    assert made.out == str(job.parent / "out" / "start=2022-07-01")
+    assert "imagery: synthetic (made up), 2022-07-01 to 2022-09-01" in lines(job, "--dry-run", "--as-of", "2022-09-05")
+    with pytest.raises(InvalidRequest, match="the same for every window"):
+        lines(job, "--dry-run", "--out", job.parent / "out")
+
+
 def test_flags_alone(job: Path) -> None:
     rois, out = job.parent / "rois.csv", job.parent / "out"
     said = lines("--rois", rois, "--out", out, "--model", "mosaiks", "--year", "2022", "--dry-run")

@@ -174,5 +174,12 @@ def test_an_export_has_imagery_weights_and_what_the_service_leaves_of_the_quota(
         assert pod["template"]["spec"]["containers"][0]["image"] == "images.example/rs-embed-serve:0.1.0"
 
 
+def test_an_export_s_window_moves_on_the_cluster_too(built) -> None:
+    moving = {"out": "gs://bucket/start={start}", "temporal": {"last_months": 1}}
+    objects = built({**GPUS, "export": {**EXPORT, **moving}})
+    written_down = yaml.safe_load(objects["ConfigMap", "rs-embed-export"]["data"]["export.yaml"])
+    assert {key: written_down[key] for key in moving} == moving
+
+
 def test_without_exports_there_is_no_job_for_them(built) -> None:
     assert not [kind for kind, _ in built(GPUS) if kind in ("RayJob", "CronJob")]
