@@ -13,6 +13,7 @@ from rs_embed_core.errors import IncompleteStream, ProviderAuth
 from serve_app.export.ledger import FAILURES, Marker
 from serve_app.export.pipeline import outcomes_of
 from serve_app.export.planned import Export
+from serve_app.export.rows import note_ends
 from serve_app.export.stages import Outcomes
 from serve_app.export.ticking import ticking
 from serve_app.export.writer import Gathering, Writer, list_failures
@@ -79,6 +80,7 @@ def run(export: Export) -> Iterator[Progress]:
         InvalidRequest: the service is set up in another way than it was.
         IncompleteStream: rows have not arrived.
     """
+    note_ends(export.store, export.ends)
     for label, ledger in export.ledgers.items():
         ledger.begin(export.store, export.made[label])
     clock, rows = _Clock(export.rows), _Rows(export)

@@ -24,6 +24,20 @@ def test_every_roi_is_in_one_part(size: int) -> None:
     assert partition({}, size) == []
 
 
+def test_what_was_appended_has_parts_of_its_own() -> None:
+    """Else they would shift the borders of all that come after them on the curve."""
+    rows = {3 * i: roi for i, roi in enumerate([*WORLD.values(), *ROIS.values()])}
+    before = partition({row: rows[row] for row in range(0, 150, 3)}, 16)
+    once = partition({row: rows[row] for row in range(0, 300, 3)}, 16, [150])
+    assert once[:4] == before
+    assert {row for part in once[4:] for row in part.indices} == set(range(150, 300, 3))
+    twice = partition(rows, 16, [150, 300])
+    assert twice[: len(once)] == once
+    assert [part.number for part in twice] == list(range(len(twice)))
+    assert sorted(row for part in twice for row in part.indices) == list(rows)
+    assert partition(rows, 16, [10**6]) == partition(rows, 16)  # rows at the end may all be no ROIs
+
+
 def test_a_part_covers_a_compact_area() -> None:
     def spread(indices: tuple[int, ...]) -> float:
         return float(np.ptp([WORLD[i].lon for i in indices]) * np.ptp([WORLD[i].lat for i in indices]))

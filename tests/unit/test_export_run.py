@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,11 @@ ROIS = [PointBuffer(8 + 0.01 * i, 47, 100) for i in range(6)]
 META = json.dumps({"model": "mosaiks", "variant": "gaussian", "modality": "s2", "temporal": {"start": "2022-01-01"}})
 
 
-def planned(out: Path, **more: object) -> Export:
+def planned(out: Path, rois: Sequence[PointBuffer] = ROIS, *, replace: bool = False, **more: object) -> Export:
     given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3, "id_column": "name"}
     job = ExportJob.model_validate({**given, "temporal": {"year": 2022}, **more})
-    return Export.planned(job, ServiceSettings(), ROIS, columns=pa.table({"name": list("abcdef")}))
+    columns = pa.table({"name": [chr(ord("a") + i) for i in range(len(rois))]})
+    return Export.planned(job, ServiceSettings(), rois, columns=columns, replace=replace)
 
 
 def good(index: int, meta: str = META) -> Row:
@@ -112,3 +113,47 @@ def test_a_service_that_has_been_set_up_in_another_way_is_noticed(
         (tmp_path / "_done" / "m" / f"{name}.json").unlink()
     with pytest.raises(IncompleteStream):  # nothing is there to be mixed with
         answered(planned(tmp_path, service="rs-embed"), 0, "bfloat16")
+
+
+# --- a file of ROIs that changes ---------------------------------------------------------------------------
+
+
+def done(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    come = [Outcomes(entry.part.number, "m", tuple(map(good, entry.wanted))) for entry in export.work]
+    ended(export, come, monkeypatch)
+
+
+def times(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / "model=m").glob("*.parquet")}
+
+
+def test_rows_that_are_appended_are_made_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between the others on the map, so that one curve over all would give other parts."""
+    between = [PointBuffer(8.005 + 0.01 * i, 47, 100) for i in range(5)]
+    done(planned(tmp_path), monkeypatch)
+    before = times(tmp_path)
+    for rows, missing in (([*ROIS, *between[:4]], 4), ([*ROIS, *between], 1)):
+        export = planned(tmp_path, rows)
+        assert export.rows == missing
+        done(export, monkeypatch)
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert sorted(pq.read_table(tmp_path / "model=m", columns=["index"])["index"].to_pylist()) == list(range(11))
+    assert planned(tmp_path, [*ROIS, *between]).work == []
+
+
+def test_a_file_that_is_shorter_or_edited_is_refused_and_replaced_where_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = [PointBuffer(9 + 0.01 * i, 47, 100) for i in range(3)]
+    done(planned(tmp_path), monkeypatch)
+    done(planned(tmp_path, [*ROIS, *more]), monkeypatch)
+    edited = [*ROIS, more[0], PointBuffer(9.5, 47, 100), more[2]]
+    for rows in ([*ROIS, *more[:2]], edited):
+        with pytest.raises(InvalidRequest, match="made in another way"):
+            planned(tmp_path, rows)
+        export = planned(tmp_path, rows, replace=True)
+        assert [entry.part.indices for entry in export.work] == [export.parts[2].indices]
+        assert set(export.parts[2].indices) == set(range(6, len(rows)))
+    done(export, monkeypatch)
+    assert planned(tmp_path, edited).work == []
