@@ -102,7 +102,7 @@ class Export:
         if not replace:
             for label, ledger in ledgers.items():
                 ledger.check(made[label])
-        work = todo(parts, list(ledgers.values()))
+        work = todo(parts, list(ledgers.values()), rois)
         surveyed = survey(work, rois, asks)
         return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed, ends, columns)
 

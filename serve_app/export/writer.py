@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class Gathered:
 
     Attributes:
         left: ROIs without a row.
+        twins: as in ``Todo``.
     """
 
     part: Part
@@ -37,14 +38,15 @@ class Gathered:
     left: set[int]
     rows: list[Row] = field(default_factory=list)
     device_s: float = 0.0
+    twins: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def add(self, outcomes: Outcomes) -> int:
         """Take rows of ROIs that have none yet; how many those were."""
         before = len(self.left)
         for row in outcomes.rows:
-            if row.index in self.left:
-                self.left.remove(row.index)
-                self.rows.append(row)
+            for index in {row.index, *self.twins.get(row.index, ())} & self.left:
+                self.left.remove(index)
+                self.rows.append(replace(row, index=index))
         new = before - len(self.left)
         if new:  # what is done again, with a worker that died, is no cost of these rows
             self.device_s += outcomes.device_s
@@ -60,7 +62,7 @@ class Gathering:
 
     def __init__(self, work: Iterable[Todo]) -> None:
         self._open = {
-            (entry.part.number, label): Gathered(entry.part, label, indices)
+            (entry.part.number, label): Gathered(entry.part, label, indices, twins=entry.twins)
             for entry in work
             for label, indices in _by_label(entry).items()
         }
