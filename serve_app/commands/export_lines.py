@@ -42,6 +42,8 @@ def estimate_lines(planned: Export, estimate: Estimate) -> Lines:
     bad = f" (bad rows: {len(planned.refused)})" if planned.refused else ""
     yield f"ROIs: {len(planned.rois)}{bad}; files: {files}, complete: {files - todo}"
     yield from imagery_lines(planned)
+    if planned.outdated:
+        yield f"files with other columns beside their rows: {len(planned.outdated)} (written anew, nothing is computed)"
     if not planned.work:
         return
     others = {ledger.version_before for ledger in planned.ledgers.values()} - {None, planned.version}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -105,6 +106,12 @@ class Export:
         work = todo(parts, list(ledgers.values()), rois)
         surveyed = survey(work, rois, asks)
         return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed, ends, columns)
+
+    @cached_property
+    def outdated(self) -> list[tuple[str, Part]]:
+        """Files that are complete, but for columns of the file of ROIs that are others now; with their models."""
+        pairs = ((label, part) for label in self.ledgers for part in self.parts)
+        return [(label, part) for label, part in pairs if self.ledgers[label].outdated(part, self.columns)]
 
     @property
     def estimate(self) -> Estimate:

@@ -17,6 +17,7 @@ from rs_embed_core.errors import RSEmbedError
 from rs_embed_core.export.geoparquet import write_geoparquet
 from rs_embed_core.specs.spatial import Spatial
 from serve_app.export.chunks import Todo
+from serve_app.export.columns import columns_digest
 from serve_app.export.ledger import Failure, Ledger, Marker, data_file, marker_file
 from serve_app.export.parts import Part
 from serve_app.export.stages import Outcomes
@@ -112,7 +113,10 @@ class Writer:
         self._rois = rois
 
     def write(self, gathered: Gathered) -> Marker:
-        """Write the file of a part and model, with the rows that it had before, and then its marker."""
+        """Write the file of a part and model, with the rows that it had before, and then its marker.
+
+        Without a new row it is written for its columns' sake.
+        """
         part, ledger = gathered.part, self._ledgers[gathered.label]
         before = ledger.markers.get(part.number)
         name = data_file(gathered.label, part)
@@ -127,7 +131,8 @@ class Writer:
                 found |= dict(self._rows_of(name))
         size = self._write_file(name, found) if found else 0
         failures.sort(key=lambda failure: failure.index)
-        marker = Marker(ledger.digests[part.number], len(found), tuple(failures), size, round(seconds, 6))
+        along = columns_digest(self._columns, part)
+        marker = Marker(ledger.digests[part.number], len(found), tuple(failures), size, round(seconds, 6), along)
         self._store.write_json(marker_file(gathered.label, part), marker.to_dict())
         ledger.markers[part.number] = marker
         return marker
