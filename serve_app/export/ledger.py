@@ -19,6 +19,7 @@ from serve_app.export.store import Store
 
 FAILURES = "_failures.jsonl"  # the file that lists them all
 _DONE = "_done"
+OWN_FOLDERS = ("", _DONE)  # beside those of the models
 _MADE = "_made.json"
 _ANSWERED = "_service.json"
 _SHOWN = 5  # changes that are named

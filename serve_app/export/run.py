@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from rs_embed_core.errors import IncompleteStream, ProviderAuth
-from serve_app.export.ledger import FAILURES, Marker
+from serve_app.export.ledger import FAILURES, OWN_FOLDERS, Marker
 from serve_app.export.parts import Part
 from serve_app.export.pipeline import outcomes_of
 from serve_app.export.planned import Export
@@ -81,9 +81,7 @@ def run(export: Export) -> Iterator[Progress]:
         InvalidRequest: the service is set up in another way than it was.
         IncompleteStream: rows have not arrived.
     """
-    note_ends(export.store, export.ends)
-    for label, ledger in export.ledgers.items():
-        ledger.begin(export.store, export.made[label])
+    _begin(export)
     clock, rows = _Clock(export.rows), _Rows(export)
     try:
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write") as threads:
@@ -99,6 +97,15 @@ def run(export: Export) -> Iterator[Progress]:
         yield clock.progress(rows.done, rows.writing)
     finally:
         list_failures(export.store, FAILURES, export.failures, export.rois, export.ids)
+
+
+def _begin(export: Export) -> None:
+    """Make the store ready, before there is a new file in it."""
+    for folder in OWN_FOLDERS:
+        export.store.sweep(folder)
+    note_ends(export.store, export.ends)
+    for label, ledger in export.ledgers.items():
+        ledger.begin(export.store, export.made[label])
 
 
 class _Rows:

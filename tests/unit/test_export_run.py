@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -115,6 +116,18 @@ def test_a_service_that_has_been_set_up_in_another_way_is_noticed(
         (tmp_path / "_done" / "m" / f"{name}.json").unlink()
     with pytest.raises(IncompleteStream):  # nothing is there to be mixed with
         answered(planned(tmp_path, service="rs-embed"), 0, "bfloat16")
+
+
+def test_what_killed_runs_have_left_half_written_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = planned(tmp_path / "out")
+    left = [tmp_path / "out" / f".{name}.{'a' * 32}" for name in ("_failures.jsonl", "x")]
+    left.append(tmp_path / "out" / "_done" / f"._rows.json.{'b' * 32}")
+    left[-1].parent.mkdir(parents=True)
+    for path in left:
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    done(export, monkeypatch)
+    assert not any(path.exists() for path in left)
 
 
 # --- a file of ROIs that changes ---------------------------------------------------------------------------
