@@ -171,4 +171,6 @@ def checked_job(given: Mapping[str, object]) -> ExportJob:
 
 
 def _mistakes(errors: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in errors)
+    """What is wrong, each with its key; a mistake between several keys has none."""
+    said = ((".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in errors)
+    return "; ".join(f"{key}: {text}" if key else text for key, text in said)

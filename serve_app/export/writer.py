@@ -183,7 +183,10 @@ def list_failures(
                 **vars(failure),
                 **({} if ids is None else {"id": ids[failure.index]}),
                 "roi": rois[failure.index].to_dict() if failure.index in rois else None,
-            }
+            },
+            bytes_mode="hex",  # an id may be of any type: bytes that are no text, not a number, ...
+            inf_nan_mode="null",
+            fallback=str,
         )
         for label, failure in failures
     ]

@@ -311,6 +311,16 @@ def test_failures_are_listed_in_a_file_that_goes_with_them(store: Store) -> None
     assert store.read_json("_failures.jsonl") is None
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [(b"\xff\x00", "ff00"), (float("nan"), None), (slice(1), "slice(None, 1, None)"), (7, 7)]
+)
+def test_a_failure_may_have_an_id_of_any_type(given: object, said: object, store: Store) -> None:
+    list_failures(store, "f.jsonl", [("m", Failure(0, "x", "y", again=True))], ROIS, [given])
+    with store.open("f.jsonl") as file:
+        found = json.loads(file.read(), parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+    assert found["id"] == said
+
+
 def test_a_store_that_only_fsspec_knows() -> None:
     store = Store.at("memory://exports/one")
     written(store)
