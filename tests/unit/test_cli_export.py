@@ -186,6 +186,23 @@ def test_it_says_where_the_imagery_comes_from(job: Path) -> None:
     assert "imagery: gee, 2022-01-01 to 2023-01-01" in lines(job, "--dry-run", "--backend", "gee")
 
 
+def test_a_window_that_is_not_over_is_said(job: Path) -> None:
+    window = ["--start", "2022-01-01", "--end", "2099-01-01", "--dry-run"]
+    said = "imagery: synthetic (made up), 2022-01-01 to 2099-01-01 (not over yet: later runs add nothing"
+    assert any(line.startswith(said) for line in lines(job, *window))
+    assert "not over" not in "\n".join(lines(job, "--dry-run"))
+
+
+def test_it_says_which_files_a_run_would_remove(job: Path) -> None:
+    complete(job)
+    assert "removed" not in "\n".join(lines(job, "--dry-run"))
+    said = lines(job, "--dry-run", "--replace", "--year", "2021")
+    assert [line for line in said if "removed" in line] == [
+        "files of mosaiks-gaussian that are removed first: 2",
+        "files of dofa-base that are removed first: 2",
+    ]
+
+
 def test_an_out_that_is_no_folder_is_refused_at_once(job: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"job\.yaml is no folder"):
         lines(job, "--dry-run", "--out", job / "out")
