@@ -29,6 +29,7 @@ _EXAMPLES = (
     "rs-embed export job.yaml --service rs-embed",
     "rs-embed export job.yaml --rois gs://bucket/fields.parquet --out gs://bucket/embeddings --num-gpus 1",
 )
+_MANY = 100_000  # ROIs, whose plans take a while
 _AGAIN, _FINAL = 1, 3  # exit codes: another run may mend some of the failures, or none
 
 
@@ -69,28 +70,33 @@ def export(args: argparse.Namespace) -> Lines:
     Raises:
         Failed: more ROIs did than are allowed to.
     """
-    from serve_app.commands.rois import scan_places
+    from serve_app.commands.rois import is_large, scan_places
     from serve_app.export.planned import Export
 
     job = job_of(args)
     settings = read_settings(args.config, flags=job.settings)
+    quiet = args.json
+    if not quiet and is_large(job.rois):
+        yield f"reading {job.rois}"
     places = scan_places(job.rois, job.columns)
+    if not quiet and len(places.rows) > _MANY:
+        yield f"planning {len(places.rows)} ROIs"
     planned = Export.planned(job, settings, places.rows, columns=places.columns, replace=args.replace)
-    if not args.json:
+    if not quiet:
         yield from file_lines(places.unused, planned.ids)
     if args.dry_run:
-        yield from _foreseen(planned, for_programs=args.json)
+        yield from _foreseen(planned, for_programs=quiet)
         return
-    if not args.json:
+    if not quiet:
         yield from estimate_lines(planned, planned.estimate)
     estimate = planned.estimate.to_dict()
     try:
-        yield from _run(planned, quiet=args.json)
+        yield from _run(planned, quiet=quiet)
     except KeyboardInterrupt:
         yield f"stopped: {planned.kept} rows are kept in {job.out}; run it again for the others"
         raise
     failures = planned.failures
-    if args.json:
+    if quiet:
         result = {"rows": planned.kept, "failures": list(map(_failure, failures))}
         yield dumps({"estimate": estimate, "problems": [], "result": result})
     else:

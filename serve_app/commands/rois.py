@@ -25,6 +25,7 @@ _COLUMNS = f"Give the columns {', '.join(_BOX)}, or {', '.join(_POINT)}"
 _WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # JSON that is not GeoJSON
 _NO_GEOMETRY = (*_WRONG_SHAPE, shapely.errors.ShapelyError)
 _UNREADABLE = (*_WRONG_SHAPE, OSError, csv.Error, pa.ArrowException, shapely.errors.ShapelyError)
+_LARGE_BYTES = 20e6
 _DEGREES = (LONLAT, "OGC:CRS84")
 
 
@@ -91,6 +92,11 @@ def scan_places(path: str | Path, keep: Sequence[str] = ()) -> Places:
         msg = f"{path} has no ROI."
         raise InvalidRequest(msg, hint="Give at least one.")
     return found
+
+
+def is_large(path: str) -> bool:
+    """Whether a file may take more than a moment to read: a large one, or one that is not on this machine."""
+    return "://" in path or (Path(path).is_file() and Path(path).stat().st_size > _LARGE_BYTES)
 
 
 type _Found = tuple[Spatial, bytes | None]

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownProvider
-from serve_app.commands import export
+from serve_app.commands import export, rois
 from serve_app.commands.command import Failed
 from serve_app.commands.rois import read_rois, scan_rois
 
@@ -45,6 +45,13 @@ def test_a_dry_run_says_what_it_would_take_and_touches_nothing(job: Path) -> Non
     assert "to do: ROIs 3, reads 3, pixels 867, 34.7 kB of imagery" in said  # 17 x 17 of 10 bands each
     assert "mosaiks-gaussian  3     3        not known" in said
     assert not (job.parent / "out").exists()
+
+
+def test_what_takes_long_is_said_before_it_does(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_MANY", 3)
+    monkeypatch.setattr(rois, "_LARGE_BYTES", 40)
+    assert lines(job, "--dry-run")[:2] == [f"reading {job.parent / 'rois.csv'}", "planning 4 ROIs"]
+    json.loads("\n".join(lines(job, "--dry-run", "--json")))
 
 
 def test_the_same_for_programs(job: Path) -> None:
