@@ -146,4 +146,4 @@ class Store:
             self.filesystem.delete_file(path)
 
     def _path(self, name: str) -> str:
-        return posixpath.join(self.root, name)
+        return posixpath.join(self.root, name) if name else self.root
