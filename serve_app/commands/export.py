@@ -29,6 +29,7 @@ _EXAMPLES = (
     "rs-embed export job.yaml --service rs-embed",
     "rs-embed export job.yaml --rois gs://bucket/fields.parquet --out gs://bucket/embeddings --num-gpus 1",
 )
+_MANY = 100_000  # ROIs, whose plans take a while
 _AGAIN, _FINAL = 1, 3  # exit codes: another run may mend some of the failures, or none
 
 
@@ -39,13 +40,16 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="what to do; flags win over it")
     what = parser.add_argument_group("what")
     what.add_argument("--rois", metavar="FILE", help="GeoParquet, Parquet, CSV or GeoJSON: a path, gs:// or s3://")
-    what.add_argument("--out", metavar="DIR", help="folder of the results: a path, gs:// or s3://")
+    what.add_argument("--out", metavar="DIR", help="folder of the results: a path, gs:// or s3://; may have {start}")
     what.add_argument(
         "--model", action="append", metavar="ID[/VARIANT]", help="may be repeated; models share their reads"
     )
     what.add_argument("--start", metavar="DATE", help="first day, such as 2022-06-01")
     what.add_argument("--end", metavar="DATE", help="first day after the window")
     what.add_argument("--year", type=int, help="a calendar year instead")
+    what.add_argument(
+        "--as-of", metavar="DATE", help="day that the job's last_months counts back from (default: today)"
+    )
     what.add_argument("--backend", metavar="NAME", help="where imagery comes from (default: the settings' default)")
     what.add_argument("--part-rois", type=int, metavar="N", help="ROIs of one file (default: 1024)")
     who = parser.add_argument_group("who computes (default: actors of the job itself)")
@@ -66,28 +70,33 @@ def export(args: argparse.Namespace) -> Lines:
     Raises:
         Failed: more ROIs did than are allowed to.
     """
-    from serve_app.commands.rois import scan_places
+    from serve_app.commands.rois import is_large, scan_places
     from serve_app.export.planned import Export
 
     job = job_of(args)
     settings = read_settings(args.config, flags=job.settings)
+    quiet = args.json
+    if not quiet and is_large(job.rois):
+        yield f"reading {job.rois}"
     places = scan_places(job.rois, job.columns)
+    if not quiet and len(places.rows) > _MANY:
+        yield f"planning {len(places.rows)} ROIs"
     planned = Export.planned(job, settings, places.rows, columns=places.columns, replace=args.replace)
-    if not args.json:
+    if not quiet:
         yield from file_lines(places.unused, planned.ids)
     if args.dry_run:
-        yield from _foreseen(planned, for_programs=args.json)
+        yield from _foreseen(planned, for_programs=quiet)
         return
-    if not args.json:
+    if not quiet:
         yield from estimate_lines(planned, planned.estimate)
     estimate = planned.estimate.to_dict()
     try:
-        yield from _run(planned, quiet=args.json)
+        yield from _run(planned, quiet=quiet)
     except KeyboardInterrupt:
         yield f"stopped: {planned.kept} rows are kept in {job.out}; run it again for the others"
         raise
     failures = planned.failures
-    if args.json:
+    if quiet:
         result = {"rows": planned.kept, "failures": list(map(_failure, failures))}
         yield dumps({"estimate": estimate, "problems": [], "result": result})
     else:
@@ -135,7 +144,7 @@ def job_of(args: argparse.Namespace) -> ExportJob:
     """
     from serve_app.export.job import read_job
 
-    names = ("rois", "out", "backend", "part_rois", "service")
+    names = ("rois", "out", "as_of", "backend", "part_rois", "service")
     flags: dict[str, object] = {name: value for name in names if (value := vars(args)[name]) is not None}
     if args.model:
         flags["models"] = [_model(text) for text in args.model]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from serve_app.commands.command import Lines, table
+from serve_app.export.window import today
 
 if TYPE_CHECKING:
     from serve_app.export.estimate import Estimate, ModelCost
@@ -42,6 +44,11 @@ def estimate_lines(planned: Export, estimate: Estimate) -> Lines:
     bad = f" (bad rows: {len(planned.refused)})" if planned.refused else ""
     yield f"ROIs: {len(planned.rois)}{bad}; files: {files}, complete: {files - todo}"
     yield from imagery_lines(planned)
+    for label, ledger in planned.ledgers.items():
+        if gone := len(ledger.stale) + len(ledger.orphans):
+            yield f"files of {label} that are removed first: {gone}"
+    if planned.outdated:
+        yield f"files with other columns beside their rows: {len(planned.outdated)} (written anew, nothing is computed)"
     if not planned.work:
         return
     others = {ledger.version_before for ledger in planned.ledgers.values()} - {None, planned.version}
@@ -59,10 +66,15 @@ def imagery_lines(planned: Export) -> Lines:
     texts: dict[str, list[str]] = {}
     for label, imagery in planned.imagery.items():
         made_up = " (made up)" if imagery.provider == "synthetic" else ""
-        text = f"{imagery.provider or 'that of the service'}{made_up}, {imagery.start} to {imagery.end}"
+        window = f"{imagery.start} to {imagery.end}{_open_end(imagery.end)}"
+        text = f"{imagery.provider or 'that of the service'}{made_up}, {window}"
         texts.setdefault(text, []).append(label)
     for text, labels in texts.items():
         yield f"imagery: {text}{'' if len(texts) == 1 else f': {", ".join(labels)}'}"
+
+
+def _open_end(end: dt.date) -> str:
+    return " (not over yet: later runs add nothing to what is made now)" if end > today() else ""
 
 
 def failure_lines(failures: Failures) -> Lines:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -24,6 +25,7 @@ _COLUMNS = f"Give the columns {', '.join(_BOX)}, or {', '.join(_POINT)}"
 _WRONG_SHAPE = (ValueError, KeyError, TypeError, AttributeError)  # JSON that is not GeoJSON
 _NO_GEOMETRY = (*_WRONG_SHAPE, shapely.errors.ShapelyError)
 _UNREADABLE = (*_WRONG_SHAPE, OSError, csv.Error, pa.ArrowException, shapely.errors.ShapelyError)
+_LARGE_BYTES = 20e6
 _DEGREES = (LONLAT, "OGC:CRS84")
 
 
@@ -92,6 +94,11 @@ def scan_places(path: str | Path, keep: Sequence[str] = ()) -> Places:
     return found
 
 
+def is_large(path: str) -> bool:
+    """Whether a file may take more than a moment to read: a large one, or one that is not on this machine."""
+    return "://" in path or (Path(path).is_file() and Path(path).stat().st_size > _LARGE_BYTES)
+
+
 type _Found = tuple[Spatial, bytes | None]
 """An ROI, and the geometry (WKB) that it is the box of."""
 
@@ -101,17 +108,32 @@ def _places(
 ) -> Places:
     """What a reader has found; ``names`` are those of all columns."""
     both = [(row, None) if isinstance(row, RSEmbedError) else row for row in found]
-    columns = dict(kept)
+    columns = {name: _joined(column) for name, column in kept.items()}
     if any(shape is not None for _, shape in both):
-        columns["geometry"] = pa.array([shape for _, shape in both], pa.binary())
+        columns["geometry"] = _joined(pa.array([shape for _, shape in both], pa.large_binary()))
     used = {*_BOX, *_POINT, *kept}
     return Places([row for row, _ in both], pa.table(columns), tuple(name for name in names if name not in used))
+
+
+def _joined(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The column as one array, of texts or bytes that may be more than 2 GiB.
+
+    Whoever takes rows of several pieces joins them each time, and cannot where they are more than that.
+    """
+    wide = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(column.type)
+    found = column if wide is None else column.cast(wide)
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def _check_kept(keep: Sequence[str], names: Sequence[str]) -> None:
     if lacking := [name for name in keep if name not in names]:
         msg = f"there is no column {', '.join(lacking)}."
         raise InvalidRequest(msg, hint=f"The columns are {', '.join(names)}.")
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    if not set(_BOX) <= set(names) and not set(_POINT) <= set(names):
+        raise InvalidRequest(f"the columns are {', '.join(names)}.", hint=f"{_COLUMNS}.")
 
 
 def _numbered(rows: Iterable[object], build: Callable[[object], _Found]) -> Iterator[_Found | RSEmbedError]:
@@ -135,6 +157,8 @@ def _of_row(index: int, error: RSEmbedError) -> RSEmbedError:
 def _csv(file: IO[bytes], keep: Sequence[str]) -> Places:
     read = csv.DictReader(io.StringIO(file.read().decode("utf-8-sig"), newline=""))
     rows, names = list(read), tuple(read.fieldnames or ())
+    if names:
+        _check_columns(names)
     _check_kept(keep, names)
     kept = {name: pa.array([row[name] for row in rows], pa.string()) for name in keep}
     return _places(_numbered(rows, _of_columns), names, kept)
@@ -146,11 +170,8 @@ def _of_columns(row: object) -> _Found:
     if set(_BOX) <= set(values):
         west, south, east, north = (_number(name, values[name]) for name in _BOX)
         return BBox(west, south, east, north), None
-    if set(_POINT) <= set(values):
-        lon, lat, buffer_m = (_number(name, values[name]) for name in _POINT)
-        return PointBuffer(lon, lat, buffer_m), None
-    msg = f"the columns are {', '.join(map(str, values))}."
-    raise InvalidRequest(msg, hint=f"{_COLUMNS}.")
+    lon, lat, buffer_m = (_number(name, values[name]) for name in _POINT)
+    return PointBuffer(lon, lat, buffer_m), None
 
 
 def _number(name: str, value: object) -> float:
@@ -213,7 +234,7 @@ def _of_geometry(geometry: shapely.Geometry | None, buffer_m: object = None) -> 
             raise InvalidRequest(msg, hint="Give it a property buffer_m, half the side of a square in metres.")
         return PointBuffer(geometry.x, geometry.y, _number("buffer_m", buffer_m)), None
     west, south, east, north = map(float, shapely.bounds(geometry))
-    return BBox(west, south, east, north), shapely.to_wkb(geometry)
+    return BBox(west, south, east, north), shapely.to_wkb(geometry, flavor="iso")  # as GeoParquet has heights
 
 
 def _parquet(file: IO[bytes], keep: Sequence[str]) -> Places:
@@ -223,14 +244,23 @@ def _parquet(file: IO[bytes], keep: Sequence[str]) -> Places:
     name = None if geo is None else str(geo["primary_column"])
     names = tuple(other for other in schema.names if other not in (name, "bbox"))
     _check_kept(keep, names)
-    kept = {other: table.read(columns=[other])[other] for other in keep}
     if geo is None or name is None:
-        wanted = [other for other in (*_BOX, *_POINT) if other in names]
-        return _places(_numbered(table.read(columns=wanted).to_pylist(), _of_columns), names, kept)
-    _check_degrees(geo["columns"][name].get("crs"))
-    wanted = [other for other in (name, "buffer_m") if other in schema.names]
-    rows = table.read(columns=wanted).to_pylist()
-    return _places(_numbered(rows, lambda row: _of_wkb(row, name)), names, kept)
+        _check_columns(names)
+        wanted, build = [other for other in (*_BOX, *_POINT) if other in names], _of_columns
+    else:
+        _check_encoding(geo["columns"][name].get("encoding", "WKB"))
+        _check_degrees(geo["columns"][name].get("crs"))
+        wanted, build = [other for other in (name, "buffer_m") if other in schema.names], partial(_of_wkb, name=name)
+    rows = (row for batch in table.iter_batches(columns=wanted) for row in batch.to_pylist())  # never all of them
+    kept = {other: table.read(columns=[other])[other] for other in keep}
+    return _places(_numbered(rows, build), names, kept)
+
+
+def _check_encoding(encoding: str) -> None:
+    """Refuse geometries that are no WKB: GeoParquet 1.1 knows Arrow's own kinds, too."""
+    if encoding.upper() != "WKB":
+        msg = f"the geometries are encoded as {encoding}."
+        raise InvalidRequest(msg, hint="Write them as WKB (GeoPandas: geometry_encoding='WKB').")
 
 
 def _check_degrees(crs: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rs_embed_core.specs.spatial import Spatial
 from serve_app.export.ledger import Ledger
@@ -32,14 +32,29 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Todo:
-    """What one part lacks: for each ROI, the models that it is wanted for."""
+    """What one part lacks.
+
+    Attributes:
+        wanted: for each ROI, the models that it is wanted for.
+        twins: of an ROI, the others in ``wanted`` that are the same place: what becomes of it becomes of them too.
+    """
 
     part: Part
     wanted: Mapping[int, tuple[str, ...]]
+    twins: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> dict[int, tuple[str, ...]]:
+        """``wanted``, each place once."""
+        others = {index for twins in self.twins.values() for index in twins}
+        return {index: labels for index, labels in self.wanted.items() if index not in others}
 
 
-def todo(parts: Sequence[Part], ledgers: Sequence[Ledger]) -> list[Todo]:
-    """What is missing of an export, parts that are complete left out."""
+def todo(parts: Sequence[Part], ledgers: Sequence[Ledger], rois: Mapping[int, Spatial]) -> list[Todo]:
+    """What is missing of an export, parts that are complete left out.
+
+    Equal places are neighbours on the curve, so that, but for the borders of parts, each is asked for once.
+    """
     out = []
     for part in parts:
         missing = {ledger.label: set(ledger.missing(part)) for ledger in ledgers}
@@ -49,8 +64,16 @@ def todo(parts: Sequence[Part], ledgers: Sequence[Ledger]) -> list[Todo]:
             if (labels := tuple(label for label, lacking in missing.items() if index in lacking))
         }
         if wanted:
-            out.append(Todo(part, wanted))
+            out.append(Todo(part, wanted, _twins(wanted, rois)))
     return out
+
+
+def _twins(wanted: Mapping[int, tuple[str, ...]], rois: Mapping[int, Spatial]) -> dict[int, tuple[int, ...]]:
+    """Of each place the first ROI, with the others that are wanted for the same models."""
+    same: dict[tuple[Spatial, tuple[str, ...]], list[int]] = {}
+    for index, labels in wanted.items():
+        same.setdefault((rois[index], labels), []).append(index)
+    return {first: tuple(others) for first, *others in same.values() if others}
 
 
 def chunks(
@@ -66,7 +89,7 @@ def chunks(
         places: list[Place] = []
         labels: tuple[str, ...] = ()
         held = 0.0
-        for index, wanted in entry.wanted.items():
+        for index, wanted in entry.asked.items():
             full = len(places) == most_rois or held + nbytes[index] > _MOST_BYTES
             if places and (full or wanted != labels):
                 yield Chunk(entry.part.number, labels, tuple(places))

@@ -33,7 +33,6 @@ def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[s
         "imagery": {"scale_m": read_scale(shared), "reads": [_read(read) for read in (shared.read, *shared.also)]},
         "output": ask.output.to_dict(),
         "input_prep": ask.input_prep.to_dict(),
-        "columns": list(job.columns),
         "chain": shared.input.chain_for(options).digest,
         **_made_by(ask, job, settings),
     }

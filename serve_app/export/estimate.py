@@ -26,7 +26,7 @@ class ModelCost:
 
     Attributes:
         rois: that will be computed.
-        samples: inputs of the network; an ROI that is cut into tiles has several.
+        samples: inputs of the network; an ROI that is cut into tiles has several, and equal ROIs share theirs.
         device_s: seconds on one device; None where there is nothing to tell it by.
         measured: whether ``device_s`` is what parts that are done took; else it follows from parameters and tokens.
         bytes_written: as files that are there have it, else about.
@@ -46,7 +46,7 @@ class Estimate:
     Attributes:
         rois: of which something is missing.
         refused: of those, how many a model cannot plan.
-        reads: of providers, at least; models of equal read share theirs.
+        reads: of providers, at least; models of equal read share theirs, and so do ROIs of one file that are equal.
         pixels: frames x rows x columns of all reads.
         values: the same times bands.
         bytes_read: of these as float32 in memory; what crosses the network is less.
@@ -81,10 +81,13 @@ class Survey:
     """The plans of ROIs, added up.
 
     Attributes:
-        nbytes: of the imagery and the samples of each ROI.
+        rois: of which something is missing.
+        nbytes: of the imagery and the samples of each place.
+        planned: rows of each model; ``samples``: inputs of its network.
         problems: why a model cannot plan an ROI, with the model.
     """
 
+    rois: int = 0
     nbytes: dict[int, float] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     planned: dict[str, int] = field(default_factory=dict)
@@ -94,26 +97,27 @@ class Survey:
     pixels: int = 0
     values: int = 0
 
-    def add(self, index: int, roi: Spatial, asks: Mapping[str, Ask]) -> None:
-        """Plan one ROI for these models."""
+    def add(self, indices: Sequence[int], roi: Spatial, asks: Mapping[str, Ask]) -> None:
+        """Plan one place for these models: that of one ROI, or of several, which are counted and share the rest."""
+        self.rois += len(indices)
         reads: set[FetchPlan] = set()
         held = 0
         for label, ask in asks.items():
             try:
                 resolved = plan_of(ask, roi)
             except RSEmbedError as error:  # its row will say so too
-                self.problems.append((label, Failure.of(index, error)))
+                self.problems += [(label, Failure.of(index, error)) for index in indices]
                 continue
             reads.update((resolved.fetch, *resolved.also))
             samples = samples_of(resolved)
             held += sample_values(resolved)
             self.samples[label] = self.samples.get(label, 0) + samples
-            self.planned[label] = self.planned.get(label, 0) + 1
+            self.planned[label] = self.planned.get(label, 0) + len(indices)
         own = sum(read.pixels for read in reads)
         self.reads += len(reads)
         self.values += own
         self.pixels += sum(read.pixels // len(read.bands) for read in reads)
-        self.nbytes[index] = float(VALUE_BYTES * max(own, held))
+        self.nbytes[indices[0]] = float(VALUE_BYTES * max(own, held))
 
 
 def survey(work: Iterable[Todo], rois: Mapping[int, Spatial], asks: Mapping[str, Ask]) -> Survey:
@@ -122,8 +126,8 @@ def survey(work: Iterable[Todo], rois: Mapping[int, Spatial], asks: Mapping[str,
     for entry in work:
         for label in {label for labels in entry.wanted.values() for label in labels}:
             found.files[label] = found.files.get(label, 0) + 1
-        for index, labels in entry.wanted.items():
-            found.add(index, rois[index], {label: asks[label] for label in labels})
+        for index, labels in entry.asked.items():
+            found.add((index, *entry.twins.get(index, ())), rois[index], {label: asks[label] for label in labels})
     return found
 
 
@@ -144,7 +148,7 @@ def estimate(found: Survey, asks: Mapping[str, Ask], ledgers: Sequence[Ledger], 
         for ledger in ledgers
     }
     return Estimate(
-        rois=len(found.nbytes),
+        rois=found.rois,
         refused=len({failure.index for _, failure in found.problems}),
         reads=found.reads,
         pixels=found.pixels,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rs_embed_core.errors import InvalidRequest
 from rs_embed_core.plan import recipe
 from rs_embed_core.specs.request import Ask, ask_from_dict, beside_from
+from serve_app.export.window import dated
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OWN_COLUMNS = {"index", "geometry", "bbox", "embedding", "meta"}
@@ -51,12 +52,15 @@ class ExportJob(_Section):
     """One export."""
 
     rois: str = Field(description="File of ROIs: GeoParquet, Parquet, CSV or GeoJSON; a path or a URL.")
-    out: str = Field(description="Folder of the results; a path or a URL.")
+    out: str = Field(description="Folder of the results; a path or a URL; {start} and {end} are those of the window.")
     models: tuple[str | Mapping[str, Any], ...] | Mapping[str, Mapping[str, Any]] = Field(
         min_length=1,
         description="Ids, or objects of model, model_config, modality; or a mapping from names of your own to those.",
     )
-    temporal: Mapping[str, Any] | None = Field(None, description="{year: ...} or {start: ..., end: ...}.")
+    temporal: Mapping[str, Any] | None = Field(
+        None, description="{year: ...}; {start: ..., end: ...}; or {last_months: N}, the whole months before as_of."
+    )
+    as_of: dt.date | None = Field(None, description="Day that last_months counts back from; empty: today, UTC.")
     fetch: Mapping[str, Any] | None = Field(None, description="Light changes to the imagery, such as {scale_m: 20}.")
     output: Mapping[str, Any] | None = Field(None, description="{pooling: mean} or {pooling: max}.")
     input_prep: str | Mapping[str, Any] = Field("resize", description="resize, tile, auto, or an object.")
@@ -74,6 +78,12 @@ class ExportJob(_Section):
     settings: Mapping[str, Any] = Field(
         {}, description="Of providers, fetch and checkpoints: parts of the service's own settings."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window_of_the_day(cls, given: object) -> object:
+        """What follows sees a window of dates, and a folder."""
+        return dated(given) if isinstance(given, Mapping) else given
 
     @field_validator("temporal", mode="before")
     @classmethod
@@ -164,4 +174,6 @@ def checked_job(given: Mapping[str, object]) -> ExportJob:
 
 
 def _mistakes(errors: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in errors)
+    """What is wrong, each with its key; a mistake between several keys has none."""
+    said = ((".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in errors)
+    return "; ".join(f"{key}: {text}" if key else text for key, text in said)

@@ -9,13 +9,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from rs_embed_core.errors import InvalidRequest, JSONValue, ModelError, NoImagery, RSEmbedError, SpecError
+from serve_app.export.columns import columns_digest
 from serve_app.export.configuration import VERSION, changes, set_up_as
 from serve_app.export.parts import Part, digest
 from serve_app.export.store import Store
 
 FAILURES = "_failures.jsonl"  # the file that lists them all
 _DONE = "_done"
+OWN_FOLDERS = ("", _DONE)  # beside those of the models
 _MADE = "_made.json"
 _ANSWERED = "_service.json"
 _SHOWN = 5  # changes that are named
@@ -54,6 +58,7 @@ class Marker:
         digest: of the part's ROIs and of how they were embedded.
         rows: in the file; with none there is no file.
         device_s: seconds that the forwards of these rows took.
+        columns: digest of what goes along with the rows, as ``columns_digest`` has it.
     """
 
     digest: str
@@ -61,6 +66,7 @@ class Marker:
     failures: tuple[Failure, ...] = ()
     file_bytes: int = 0
     device_s: float = 0.0
+    columns: str = ""
 
     def to_dict(self) -> dict[str, JSONValue]:
         """The JSON form."""
@@ -163,6 +169,13 @@ class Ledger:
             return part.indices
         again = {failure.index for failure in marker.failures if failure.again}
         return tuple(index for index in part.indices if index in again)
+
+    def outdated(self, part: Part, columns: pa.Table | None) -> bool:
+        """Whether a part has all its rows, and in its file other columns beside them than it should have now."""
+        marker = self.markers.get(part.number)
+        if marker is None or not marker.rows or self.missing(part):  # what is missing brings the columns with it
+            return False
+        return marker.columns != columns_digest(columns, part)
 
     @property
     def version_before(self) -> str | None:

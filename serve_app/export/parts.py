@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,17 +33,20 @@ class Part:
         return f"part-{self.number:05d}"
 
 
-def partition(rois: Mapping[int, Spatial], size: int) -> list[Part]:
+def partition(rois: Mapping[int, Spatial], size: int, ends: Sequence[int] = ()) -> list[Part]:
     """Parts of at most ``size`` ROIs along a Hilbert curve, so that each covers a compact area.
 
     Args:
         rois: by their rows in the file.
+        ends: numbers of rows that the file had in earlier runs, ascending. What came after has parts of its own, so
+            that those which are there stay as they are.
     """
-    if not rois:
-        return []
-    indices = np.array(list(rois))
-    ordered = indices[hilbert_order(np.array([_box(roi) for roi in rois.values()]))].tolist()
-    chosen = [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+    rows = np.array(sorted(rois), np.int64)
+    chosen: list[tuple[int, ...]] = []
+    for own in np.split(rows, np.searchsorted(rows, ends)):
+        if len(own):
+            ordered = own[hilbert_order(np.array([_box(rois[index]) for index in own.tolist()]))].tolist()
+            chosen += [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
     return [
         Part(number, own, digest([[index, dict(rois[index].to_dict())] for index in own]))
         for number, own in enumerate(chosen)

@@ -19,6 +19,7 @@ from serve_app.export.stages import AskService, EncodeRois, Outcomes, ReadRois
 
 _ASKED_ROIS = 1024  # of a service at once, as its client does
 _ASKED_S = 3600.0  # for an answer: what a service takes at most, by its default
+_MOST_BLOCKS = 10_000  # Ray Data looks at each before the first starts: 400 a second on two cores
 _AT_ONCE = 2  # calls of an actor: while one waits for its last reads, or assembles, the next goes on
 
 
@@ -91,8 +92,10 @@ def _asking(export: Export) -> Dataset:
 
 
 def _blocks(work: Iterable[Chunk]) -> list[pa.Table]:
-    """One for each chunk: what is lost with a process is done again, chunk by chunk."""
-    return [packed([chunk]) for chunk in work]
+    """One for each chunk: what is lost with a process is done again, chunk by chunk. Several where there are many."""
+    found = list(work)
+    each = 1 + len(found) // _MOST_BLOCKS
+    return [packed(found[first : first + each]) for first in range(0, len(found), each)]
 
 
 def _pool(size: int, *, num_cpus: float, resources: Mapping[str, float], num_gpus: float = 0) -> dict[str, Any]:

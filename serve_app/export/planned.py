@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from serve_app.export.job import ExportJob
 from serve_app.export.ledger import Failure, Ledger, Made
 from serve_app.export.parts import Part, partition
 from serve_app.export.planning import check_backends
+from serve_app.export.rows import ends_of
 from serve_app.export.store import Store
 from serve_app.settings import ServiceSettings
 
@@ -45,6 +47,7 @@ class Export:
         rois: by their rows in the file; those that are none are in ``refused``.
         made: how each model's files are made.
         work: what is missing.
+        ends: numbers of rows that the file has had; what was appended since has parts of its own.
         columns: what goes along with each row of the file.
     """
 
@@ -59,6 +62,7 @@ class Export:
     ledgers: Mapping[str, Ledger]
     work: Sequence[Todo]
     surveyed: Survey
+    ends: Sequence[int]
     columns: pa.Table | None = None
 
     @classmethod
@@ -90,16 +94,24 @@ class Export:
         if not rois:
             said = f" {refused[0].message}" if refused else ""
             raise InvalidRequest(f"{job.rois} has no ROI.{said}", hint="Give at least one.")
-        store, parts = Store.at(job.out), partition(rois, job.part_rois)
+        store = Store.at(job.out)
         store.check_writable()
+        ends = ends_of(store, len(found))
+        parts = partition(rois, job.part_rois, ends[:-1])
         made = {label: Made.of(configuration(ask, job, settings), parts, job.part_rois) for label, ask in asks.items()}
         ledgers = {label: Ledger.read(store, label, made[label], parts) for label in asks}
         if not replace:
             for label, ledger in ledgers.items():
                 ledger.check(made[label])
-        work = todo(parts, list(ledgers.values()))
+        work = todo(parts, list(ledgers.values()), rois)
         surveyed = survey(work, rois, asks)
-        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed, columns)
+        return cls(job, settings, asks, rois, refused, store, parts, made, ledgers, work, surveyed, ends, columns)
+
+    @cached_property
+    def outdated(self) -> list[tuple[str, Part]]:
+        """Files that are complete, but for columns of the file of ROIs that are others now; with their models."""
+        pairs = ((label, part) for label in self.ledgers for part in self.parts)
+        return [(label, part) for label, part in pairs if self.ledgers[label].outdated(part, self.columns)]
 
     @property
     def estimate(self) -> Estimate:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from pydantic_core import from_json
 
 from rs_embed_core.errors import IncompleteStream, ProviderAuth
 from serve_app.export.cluster import Patience
-from serve_app.export.ledger import FAILURES, Marker
+from serve_app.export.ledger import FAILURES, OWN_FOLDERS, Marker
+from serve_app.export.parts import Part
 from serve_app.export.pipeline import nodes, outcomes_of
 from serve_app.export.planned import Export
+from serve_app.export.rows import note_ends
 from serve_app.export.stages import Outcomes
 from serve_app.export.ticking import ticking
-from serve_app.export.writer import Gathering, Writer, list_failures
+from serve_app.export.writer import Gathered, Gathering, Writer, list_failures
 
 _WRITERS = 4  # files being written at once
 _EVERY_S = 5.0  # between words on progress
@@ -80,11 +82,14 @@ def run(export: Export) -> Iterator[Progress]:
         InvalidRequest: the service is set up in another way than it was.
         IncompleteStream: rows have not arrived.
     """
-    for label, ledger in export.ledgers.items():
-        ledger.begin(export.store, export.made[label])
-    clock, rows, patience = _Clock(export.rows), _Rows(export), Patience(export.job, export.settings)
+    _begin(export)
+    clock, rows = _Clock(export.rows), _Rows(export)
     try:
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write") as threads:
+            for _ in rows.mended(export.outdated, threads):
+                if clock.due(rows.done):
+                    yield clock.progress(rows.done, rows.writing)
+            patience = Patience(export.job, export.settings)
             for outcomes in ticking(outcomes_of(export), _EVERY_S):
                 if outcomes is None:
                     patience.look(nodes(), time.monotonic())
@@ -97,6 +102,15 @@ def run(export: Export) -> Iterator[Progress]:
         yield clock.progress(rows.done, rows.writing)
     finally:
         list_failures(export.store, FAILURES, export.failures, export.rois, export.ids)
+
+
+def _begin(export: Export) -> None:
+    """Make the store ready, before there is a new file in it."""
+    for folder in OWN_FOLDERS:
+        export.store.sweep(folder)
+    note_ends(export.store, export.ends)
+    for label, ledger in export.ledgers.items():
+        ledger.begin(export.store, export.made[label])
 
 
 class _Rows:
@@ -131,6 +145,16 @@ class _Rows:
         self.done += new
         if complete is not None:
             self.writing.append(threads.submit(self._writer.write, complete))
+
+    def mended(self, outdated: Sequence[tuple[str, Part]], threads: ThreadPoolExecutor) -> Iterator[Marker]:
+        """Yield the markers of files that are written anew, with their own vectors and the columns of now."""
+        futures = [threads.submit(self._writer.write, Gathered(part, label, set())) for label, part in outdated]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:  # whoever stops it does not wait for the others
+            for future in futures:
+                future.cancel()
 
     def check(self) -> None:
         """Refuse an end with rows that have not come.

@@ -9,6 +9,7 @@ import posixpath
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -80,7 +81,11 @@ class Store:
             raise InvalidRequest(msg, hint="Give another --out.")
 
     def write(self, name: str, content: bytes) -> None:
-        """Make a file of this name and content; one that is there is replaced."""
+        """Make a file of this name and content; one that is there is replaced.
+
+        Raises:
+            OSError: it says which file could not be written.
+        """
         target = self._path(name)
         # A name of its own for every try: two jobs that write the same file do not write into each other's.
         # Readers of data sets pass over names that begin with a dot.
@@ -89,9 +94,17 @@ class Store:
         if folder not in self._made:
             self.filesystem.create_dir(folder, recursive=True)
             self._made.add(folder)
-        with self.filesystem.open_output_stream(temporary) as stream:
-            stream.write(content)
-        self.filesystem.move(temporary, target)
+        try:
+            with self.filesystem.open_output_stream(temporary) as stream:
+                stream.write(content)
+            self.filesystem.move(temporary, target)
+        except BaseException as error:  # also where somebody stops it
+            with suppress(OSError):
+                self.filesystem.delete_file(temporary)
+            if isinstance(error, OSError):
+                msg = f"{target} could not be written: {error}"
+                raise OSError(msg) from error
+            raise
 
     def write_json(self, name: str, value: Mapping[str, JSONValue]) -> None:
         """The same with a JSON object as content."""
@@ -133,4 +146,4 @@ class Store:
             self.filesystem.delete_file(path)
 
     def _path(self, name: str) -> str:
-        return posixpath.join(self.root, name)
+        return posixpath.join(self.root, name) if name else self.root

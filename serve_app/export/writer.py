@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from rs_embed_core.errors import RSEmbedError
 from rs_embed_core.export.geoparquet import write_geoparquet
 from rs_embed_core.specs.spatial import Spatial
 from serve_app.export.chunks import Todo
+from serve_app.export.columns import columns_digest
 from serve_app.export.ledger import Failure, Ledger, Marker, data_file, marker_file
 from serve_app.export.parts import Part
 from serve_app.export.stages import Outcomes
@@ -30,6 +31,7 @@ class Gathered:
 
     Attributes:
         left: ROIs without a row.
+        twins: as in ``Todo``.
     """
 
     part: Part
@@ -37,14 +39,15 @@ class Gathered:
     left: set[int]
     rows: list[Row] = field(default_factory=list)
     device_s: float = 0.0
+    twins: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def add(self, outcomes: Outcomes) -> int:
         """Take rows of ROIs that have none yet; how many those were."""
         before = len(self.left)
         for row in outcomes.rows:
-            if row.index in self.left:
-                self.left.remove(row.index)
-                self.rows.append(row)
+            for index in {row.index, *self.twins.get(row.index, ())} & self.left:
+                self.left.remove(index)
+                self.rows.append(replace(row, index=index))
         new = before - len(self.left)
         if new:  # what is done again, with a worker that died, is no cost of these rows
             self.device_s += outcomes.device_s
@@ -60,7 +63,7 @@ class Gathering:
 
     def __init__(self, work: Iterable[Todo]) -> None:
         self._open = {
-            (entry.part.number, label): Gathered(entry.part, label, indices)
+            (entry.part.number, label): Gathered(entry.part, label, indices, twins=entry.twins)
             for entry in work
             for label, indices in _by_label(entry).items()
         }
@@ -110,7 +113,10 @@ class Writer:
         self._rois = rois
 
     def write(self, gathered: Gathered) -> Marker:
-        """Write the file of a part and model, with the rows that it had before, and then its marker."""
+        """Write the file of a part and model, with the rows that it had before, and then its marker.
+
+        Without a new row it is written for its columns' sake.
+        """
         part, ledger = gathered.part, self._ledgers[gathered.label]
         before = ledger.markers.get(part.number)
         name = data_file(gathered.label, part)
@@ -125,7 +131,8 @@ class Writer:
                 found |= dict(self._rows_of(name))
         size = self._write_file(name, found) if found else 0
         failures.sort(key=lambda failure: failure.index)
-        marker = Marker(ledger.digests[part.number], len(found), tuple(failures), size, round(seconds, 6))
+        along = columns_digest(self._columns, part)
+        marker = Marker(ledger.digests[part.number], len(found), tuple(failures), size, round(seconds, 6), along)
         self._store.write_json(marker_file(gathered.label, part), marker.to_dict())
         ledger.markers[part.number] = marker
         return marker
@@ -176,7 +183,10 @@ def list_failures(
                 **vars(failure),
                 **({} if ids is None else {"id": ids[failure.index]}),
                 "roi": rois[failure.index].to_dict() if failure.index in rois else None,
-            }
+            },
+            bytes_mode="hex",  # an id may be of any type: bytes that are no text, not a number, ...
+            inf_nan_mode="null",
+            fallback=str,
         )
         for label, failure in failures
     ]

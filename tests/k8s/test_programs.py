@@ -27,6 +27,7 @@ from tests.k8s.serve_config import serve_config, settings_of
 
 _START = K8S / "components/jobs/start_export.py"
 _EXPORT = K8S / "overlays/production/export.yaml"
+_BUCKET = "gs://my-bucket/embeddings"
 _DRAIN = K8S / "base/scripts/drain.py"
 
 
@@ -108,6 +109,11 @@ def test_an_export_is_started_from_its_template(account: Path) -> None:
     assert crd.mistakes(started) == []
     assert not started["spec"].get("suspend")
     assert started["spec"]["rayClusterSpec"] == _template()["spec"]["rayClusterSpec"]
+    day = name.removeprefix("rs-embed-export-")[:8]
+    *command, as_of = started["spec"]["entrypoint"].split()
+    assert command[:2] == ["rs-embed", "export"]
+    assert command[-1] == "--as-of"  # else a retry in the next month would have another window
+    assert as_of == f"{day[:4]}-{day[4:6]}-{day[6:]}"
     assert server.tokens == {"Bearer a-token"}
 
 
@@ -161,8 +167,9 @@ def test_the_template_itself_is_suspended() -> None:
 
 
 def test_the_export_s_job_file_is_one() -> None:
-    job = read_job(_EXPORT, {})
+    job = read_job(_EXPORT, {"as_of": "2024-03-06"})
     assert list(job.asks()) == ["dofa-base", "galileo-base"]
+    assert (job.temporal, job.out) == ({"start": "2024-02-01", "end": "2024-03-01"}, f"{_BUCKET}/start=2024-02-01")
     assert job.rois.startswith("gs://")  # pods have no folder in common
     assert ServiceSettings.model_validate(dict(job.settings)).providers.default == "gee"
 
@@ -192,7 +199,7 @@ def test_the_driver_of_an_export_has_the_identity_and_the_way_out_of_the_fetch_p
     assert pod["metadata"]["labels"]["rs-embed/egress"] == "internet"
     assert pod["spec"]["serviceAccountName"] == "fetch"
     mounts = {mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
-    assert str(Path(spec["entrypoint"].split()[-1]).parent) in mounts
+    assert str(Path(spec["entrypoint"].split()[2]).parent) in mounts
     assert not any("spot" in one["key"] for one in pod["spec"].get("tolerations", []))
 
 

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownProvider
-from serve_app.commands import export
+from serve_app.commands import export, rois
 from serve_app.commands.command import Failed
 from serve_app.commands.rois import read_rois, scan_rois
 
@@ -47,6 +47,13 @@ def test_a_dry_run_says_what_it_would_take_and_touches_nothing(job: Path) -> Non
     assert not (job.parent / "out").exists()
 
 
+def test_what_takes_long_is_said_before_it_does(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_MANY", 3)
+    monkeypatch.setattr(rois, "_LARGE_BYTES", 40)
+    assert lines(job, "--dry-run")[:2] == [f"reading {job.parent / 'rois.csv'}", "planning 4 ROIs"]
+    json.loads("\n".join(lines(job, "--dry-run", "--json")))
+
+
 def test_the_same_for_programs(job: Path) -> None:
     found = json.loads("\n".join(lines(job, "--dry-run", "--json")))
     assert found["estimate"]["reads"] == 3
@@ -62,6 +69,15 @@ def test_flags_win(job: Path) -> None:
     assert ask.temporal is not None
     assert ask.temporal.to_dict() == {"year": 2021}
     assert (made.workers.encoders, made.workers.num_gpus, made.service) == (2, 0.5, "rs-embed")
+
+
+def test_a_window_that_moves_has_a_folder_of_its_own(job: Path) -> None:
+    job.write_text(job.read_text().replace("year: 2022", "last_months: 2").replace("/out\n", "/out/start={start}\n"))
+    made = export.job_of(arguments(job, "--as-of", "2022-09-05", "--encoders", 2))
+    assert made.out == str(job.parent / "out" / "start=2022-07-01")
+    assert "imagery: synthetic (made up), 2022-07-01 to 2022-09-01" in lines(job, "--dry-run", "--as-of", "2022-09-05")
+    with pytest.raises(InvalidRequest, match="the same for every window"):
+        lines(job, "--dry-run", "--out", job.parent / "out")
 
 
 def test_flags_alone(job: Path) -> None:
@@ -175,6 +191,23 @@ def test_it_says_where_the_imagery_comes_from(job: Path) -> None:
     assert "imagery: synthetic (made up), 2022-01-01 to 2023-01-01" in lines(job, "--dry-run")
     job.write_text(job.read_text() + "settings: {providers: {gee: {project: mine}}}\n")
     assert "imagery: gee, 2022-01-01 to 2023-01-01" in lines(job, "--dry-run", "--backend", "gee")
+
+
+def test_a_window_that_is_not_over_is_said(job: Path) -> None:
+    window = ["--start", "2022-01-01", "--end", "2099-01-01", "--dry-run"]
+    said = "imagery: synthetic (made up), 2022-01-01 to 2099-01-01 (not over yet: later runs add nothing"
+    assert any(line.startswith(said) for line in lines(job, *window))
+    assert "not over" not in "\n".join(lines(job, "--dry-run"))
+
+
+def test_it_says_which_files_a_run_would_remove(job: Path) -> None:
+    complete(job)
+    assert "removed" not in "\n".join(lines(job, "--dry-run"))
+    said = lines(job, "--dry-run", "--replace", "--year", "2021")
+    assert [line for line in said if "removed" in line] == [
+        "files of mosaiks-gaussian that are removed first: 2",
+        "files of dofa-base that are removed first: 2",
+    ]
 
 
 def test_an_out_that_is_no_folder_is_refused_at_once(job: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from rs_embed_core.plan import recipe
@@ -29,7 +32,7 @@ def job(*models: object, **given: object) -> ExportJob:
 def surveyed(models: dict[str, Ask], *rois: Spatial) -> tuple[Survey, list[Ledger]]:
     by_index = dict(enumerate(rois))
     ledgers = [Ledger(label, {0: "x"}) for label in models]
-    return survey(todo(partition(by_index, 100), ledgers), by_index, models), ledgers
+    return survey(todo(partition(by_index, 100), ledgers, by_index), by_index, models), ledgers
 
 
 def estimated(models: dict[str, Ask], *rois: Spatial, tflops: float = 10) -> Estimate:
@@ -42,12 +45,30 @@ def point(pixels: int) -> PointBuffer:
     return PointBuffer(0, 0, 5 * pixels)
 
 
+def points(pixels: int, count: int) -> list[PointBuffer]:
+    """So many such places, all others."""
+    return [replace(point(pixels), lon=math.degrees(1e5 * i / 6378137)) for i in range(count)]  # 100 km apart
+
+
 def test_reads_pixels_and_values_of_one_model() -> None:
-    found = estimated(asks("mosaiks"), point(32), point(32), point(64))  # two of them are the same place
+    found = estimated(asks("mosaiks"), *points(32, 2), point(64))
     assert (found.rois, found.refused, found.reads) == (3, 0, 3)
     assert found.pixels == 2 * 32**2 + 64**2
     assert found.values == 10 * found.pixels  # bands
     assert found.bytes_read == 4 * found.values
+
+
+def test_equal_places_are_read_and_computed_once_and_each_has_its_row() -> None:
+    two = estimated(asks("mosaiks", "dofa"), *points(32, 2), tflops=1)
+    more = estimated(asks("mosaiks", "dofa"), *points(32, 2), point(32), point(32), tflops=1)
+    assert (more.rois, two.rois) == (4, 2)
+    assert (more.reads, more.values) == (two.reads, two.values)
+    for label, cost in more.models.items():
+        assert (cost.samples, cost.device_s) == (two.models[label].samples, two.models[label].device_s)
+        assert cost.rois == 4
+        assert cost.bytes_written > two.models[label].bytes_written
+    refused, _ = surveyed(asks("mosaiks"), BBox(0, 86, 1, 87), BBox(0, 86, 1, 87))
+    assert [failure.index for _, failure in refused.problems] == [0, 1]
 
 
 def test_models_of_one_read_share_it() -> None:
@@ -88,7 +109,7 @@ def test_a_place_that_is_too_large_only_for_a_common_read_is_read_alone() -> Non
 def test_device_seconds_follow_from_parameters_and_tokens() -> None:
     models = asks("dofa")
     assert operations(models["dofa-base"]) == pytest.approx(2 * 111.3e6 * 14**2)
-    cost = estimated(models, point(224), point(224), tflops=1).models["dofa-base"]
+    cost = estimated(models, *points(224, 2), tflops=1).models["dofa-base"]
     assert cost.device_s == pytest.approx(2 * 2 * 111.3e6 * 14**2 / 1e12)
     assert not cost.measured
 

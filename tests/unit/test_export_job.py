@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rs_embed_core.errors import InvalidRequest, RSEmbedError, UnknownModel
-from serve_app.export.job import ExportJob, read_job
+from serve_app.export.job import ExportJob, checked_job, read_job
 
 PLACES = {"rois": "a.csv", "out": "b"}
 
@@ -90,6 +90,11 @@ def test_a_job_file_that_is_none(text: str | None, said: str, tmp_path: Path) ->
     with pytest.raises(InvalidRequest) as caught:
         read_job(path, {})
     assert said in str(caught.value)
+
+
+def test_a_mistake_between_keys_names_none_of_them() -> None:
+    with pytest.raises(InvalidRequest, match=r"^the job is wrong: meta is a column that every result has\. "):
+        checked_job({**PLACES, "models": ["mosaiks"], "keep": ["meta"]})
 
 
 def test_without_a_gpu_of_its_own_a_worker_computes_on_the_cpu() -> None:

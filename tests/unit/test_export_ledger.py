@@ -201,7 +201,7 @@ def test_what_is_stale_is_removed_and_the_rest_kept(store: Store) -> None:
     assert sorted(ledger.stale) == ["part-00001.json", "part-00002.json"]
     ledger.begin(store, made(parts=fewer))
     assert list(store.sizes("model=m")) == ["part-00000.parquet"]
-    assert todo(fewer, [read(store, made(parts=fewer), fewer)]) == []
+    assert todo(fewer, [read(store, made(parts=fewer), fewer)], ROIS) == []
 
 
 def test_a_run_that_wrote_nothing_leaves_nothing_to_refuse(store: Store) -> None:
@@ -223,7 +223,7 @@ def test_a_file_is_geoparquet_with_the_rows_of_its_part(store: Store, tmp_path: 
 
 
 def test_a_part_is_complete_when_every_roi_has_its_row_and_no_row_counts_twice() -> None:
-    gathering = Gathering(todo(PARTS[:1], [Ledger("m", {0: ""}), Ledger("n", {0: ""})]))
+    gathering = Gathering(todo(PARTS[:1], [Ledger("m", {0: ""}), Ledger("n", {0: ""})], ROIS))
     first, *others = PARTS[0].indices
     assert gathering.add(Outcomes(0, "m", (good(first),))) == (1, None)
     assert gathering.add(Outcomes(0, "m", (good(first),))) == (0, None)
@@ -235,6 +235,35 @@ def test_a_part_is_complete_when_every_roi_has_its_row_and_no_row_counts_twice()
     assert gathering.left == 4
     assert gathering.add(Outcomes(0, "n", tuple(map(good, PARTS[0].indices))))[0] == 4
     assert gathering.left == 0
+
+
+def test_an_outcome_is_that_of_all_equal_places(store: Store, tmp_path: Path) -> None:
+    part = PARTS[0]
+    first, second, third, other = part.indices
+    rois = {**ROIS, second: ROIS[first], third: ROIS[first]}
+    ledger = read(store)
+    gathering = Gathering(todo([part], [ledger], rois))
+    assert gathering.add(Outcomes(0, "m", (good(first),))) == (3, None)
+    new, complete = gathering.add(Outcomes(0, "m", (good(first), Row(other, error=NoImagery("x")))))
+    assert (new, gathering.left) == (1, 0)
+    assert complete is not None
+    assert Writer(store, {"m": ledger}, rois).write(complete).rows == 3
+    frame = gpd.read_parquet(tmp_path / "out" / "model=m" / "part-00000.parquet")
+    assert {row["index"]: set(row["embedding"]) for _, row in frame.iterrows()} == {
+        index: {first} for index in (first, second, third)
+    }
+
+
+def test_a_failure_is_that_of_all_equal_places_and_they_are_tried_again_together(store: Store) -> None:
+    part = PARTS[0]
+    rois = dict.fromkeys(part.indices, ROIS[part.indices[0]])
+    (entry,) = todo([part], [read(store)], rois)
+    (_, complete) = Gathering([entry]).add(Outcomes(0, "m", (Row(part.indices[0], error=ProviderTimeout("x")),)))
+    assert complete is not None
+    marker = Writer(store, {"m": read(store)}, rois).write(complete)
+    assert sorted(failure.index for failure in marker.failures) == sorted(part.indices)
+    (again,) = todo([part], [read(store)], rois)
+    assert list(again.asked) == [part.indices[0]]
 
 
 def test_what_is_done_again_is_no_cost_of_its_rows(store: Store) -> None:
@@ -282,7 +311,17 @@ def test_failures_are_listed_in_a_file_that_goes_with_them(store: Store) -> None
     assert store.read_json("_failures.jsonl") is None
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [(b"\xff\x00", "ff00"), (float("nan"), None), (slice(1), "slice(None, 1, None)"), (7, 7)]
+)
+def test_a_failure_may_have_an_id_of_any_type(given: object, said: object, store: Store) -> None:
+    list_failures(store, "f.jsonl", [("m", Failure(0, "x", "y", again=True))], ROIS, [given])
+    with store.open("f.jsonl") as file:
+        found = json.loads(file.read(), parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+    assert found["id"] == said
+
+
 def test_a_store_that_only_fsspec_knows() -> None:
     store = Store.at("memory://exports/one")
     written(store)
-    assert todo(PARTS, [read(store)]) == []
+    assert todo(PARTS, [read(store)], ROIS) == []

@@ -24,6 +24,20 @@ def test_every_roi_is_in_one_part(size: int) -> None:
     assert partition({}, size) == []
 
 
+def test_what_was_appended_has_parts_of_its_own() -> None:
+    """Else they would shift the borders of all that come after them on the curve."""
+    rows = {3 * i: roi for i, roi in enumerate([*WORLD.values(), *ROIS.values()])}
+    before = partition({row: rows[row] for row in range(0, 150, 3)}, 16)
+    once = partition({row: rows[row] for row in range(0, 300, 3)}, 16, [150])
+    assert once[:4] == before
+    assert {row for part in once[4:] for row in part.indices} == set(range(150, 300, 3))
+    twice = partition(rows, 16, [150, 300])
+    assert twice[: len(once)] == once
+    assert [part.number for part in twice] == list(range(len(twice)))
+    assert sorted(row for part in twice for row in part.indices) == list(rows)
+    assert partition(rows, 16, [10**6]) == partition(rows, 16)  # rows at the end may all be no ROIs
+
+
 def test_a_part_covers_a_compact_area() -> None:
     def spread(indices: tuple[int, ...]) -> float:
         return float(np.ptp([WORLD[i].lon for i in indices]) * np.ptp([WORLD[i].lat for i in indices]))
@@ -47,6 +61,7 @@ def test_a_digest_changes_with_what_it_is_of() -> None:
 # --- what is missing, and in what it is sent ---------------------------------------------------------------
 
 
+PLACES = {i: PointBuffer(7 + i, 47, 100) for i in range(6)}
 PARTS = [Part(0, (1, 2, 3), "a"), Part(1, (4, 5), "b")]
 
 
@@ -56,15 +71,29 @@ def ledger(label: str, **markers: Marker) -> Ledger:
 
 def test_only_what_is_missing_is_done() -> None:
     whole = ledger("a", p0=Marker("x", 3), p1=Marker("y", 2))
-    assert todo(PARTS, [whole]) == []
-    assert todo(PARTS, [whole, ledger("b", p1=Marker("y", 2))]) == [Todo(PARTS[0], dict.fromkeys((1, 2, 3), ("b",)))]
-    assert todo(PARTS, [ledger("a"), ledger("b")])[1].wanted == {4: ("a", "b"), 5: ("a", "b")}
+    assert todo(PARTS, [whole], PLACES) == []
+    assert todo(PARTS, [whole, ledger("b", p1=Marker("y", 2))], PLACES) == [
+        Todo(PARTS[0], dict.fromkeys((1, 2, 3), ("b",)))
+    ]
+    assert todo(PARTS, [ledger("a"), ledger("b")], PLACES)[1].wanted == {4: ("a", "b"), 5: ("a", "b")}
 
 
 def test_a_failure_is_tried_again_where_that_may_help() -> None:
     for_good, for_now = Failure(1, "no_imagery", "", again=False), Failure(3, "provider_timeout", "", again=True)
     hurt = ledger("a", p0=Marker("x", 1, (for_good, for_now)), p1=Marker("y", 2))
-    assert todo(PARTS, [hurt]) == [Todo(PARTS[0], {3: ("a",)})]
+    assert todo(PARTS, [hurt], PLACES) == [Todo(PARTS[0], {3: ("a",)})]
+
+
+def test_equal_places_of_a_part_are_asked_for_once() -> None:
+    same = {**PLACES, 2: PLACES[1], 3: PLACES[1], 4: PLACES[1]}
+    first, second = todo(PARTS, [ledger("a")], same)
+    assert (first.twins, list(first.wanted), list(first.asked)) == ({1: (2, 3)}, [1, 2, 3], [1])
+    assert second.twins == {}
+    found = list(chunks([first, second], same, {1: 1.0, 4: 1.0, 5: 1.0}))
+    assert [[index for index, _ in chunk.places] for chunk in found] == [[1], [4, 5]]
+    behind = ledger("b", p0=Marker("x", 2, (Failure(2, "provider_timeout", "", again=True),)))
+    (only, _) = todo(PARTS, [ledger("a"), behind], same)  # 2 is wanted for b, too
+    assert only.twins == {1: (3,)}
 
 
 def test_chunks_hold_neighbours_for_the_same_models() -> None:

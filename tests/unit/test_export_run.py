@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,13 @@ ROIS = [PointBuffer(8 + 0.01 * i, 47, 100) for i in range(6)]
 META = json.dumps({"model": "mosaiks", "variant": "gaussian", "modality": "s2", "temporal": {"start": "2022-01-01"}})
 
 
-def planned(out: Path, **more: object) -> Export:
+def planned(
+    out: Path, rois: Sequence[PointBuffer] = ROIS, *, names: str = "", replace: bool = False, **more: object
+) -> Export:
     given = {"rois": "-", "out": str(out), "models": {"m": {"model": "mosaiks"}}, "part_rois": 3, "id_column": "name"}
     job = ExportJob.model_validate({**given, "temporal": {"year": 2022}, **more})
-    return Export.planned(job, ServiceSettings(), ROIS, columns=pa.table({"name": list("abcdef")}))
+    columns = pa.table({"name": list(names) or [chr(ord("a") + i) for i in range(len(rois))]})
+    return Export.planned(job, ServiceSettings(), rois, columns=columns, replace=replace)
 
 
 def good(index: int, meta: str = META) -> Row:
@@ -112,3 +116,116 @@ def test_a_service_that_has_been_set_up_in_another_way_is_noticed(
         (tmp_path / "_done" / "m" / f"{name}.json").unlink()
     with pytest.raises(IncompleteStream):  # nothing is there to be mixed with
         answered(planned(tmp_path, service="rs-embed"), 0, "bfloat16")
+
+
+def test_what_killed_runs_have_left_half_written_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = planned(tmp_path / "out")
+    left = [tmp_path / "out" / f".{name}.{'a' * 32}" for name in ("_failures.jsonl", "x")]
+    left.append(tmp_path / "out" / "_done" / f"._rows.json.{'b' * 32}")
+    left[-1].parent.mkdir(parents=True)
+    for path in left:
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    done(export, monkeypatch)
+    assert not any(path.exists() for path in left)
+
+
+# --- a file of ROIs that changes ---------------------------------------------------------------------------
+
+
+def done(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    come = [Outcomes(entry.part.number, "m", tuple(map(good, entry.wanted))) for entry in export.work]
+    ended(export, come, monkeypatch)
+
+
+def times(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / "model=m").glob("*.parquet")}
+
+
+def test_rows_that_are_appended_are_made_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between the others on the map, so that one curve over all would give other parts."""
+    between = [PointBuffer(8.005 + 0.01 * i, 47, 100) for i in range(5)]
+    done(planned(tmp_path), monkeypatch)
+    before = times(tmp_path)
+    for rows, missing in (([*ROIS, *between[:4]], 4), ([*ROIS, *between], 1)):
+        export = planned(tmp_path, rows)
+        assert export.rows == missing
+        done(export, monkeypatch)
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert sorted(pq.read_table(tmp_path / "model=m", columns=["index"])["index"].to_pylist()) == list(range(11))
+    assert planned(tmp_path, [*ROIS, *between]).work == []
+
+
+def test_a_file_that_is_shorter_or_edited_is_refused_and_replaced_where_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = [PointBuffer(9 + 0.01 * i, 47, 100) for i in range(3)]
+    done(planned(tmp_path), monkeypatch)
+    done(planned(tmp_path, [*ROIS, *more]), monkeypatch)
+    edited = [*ROIS, more[0], PointBuffer(9.5, 47, 100), more[2]]
+    for rows in ([*ROIS, *more[:2]], edited):
+        with pytest.raises(InvalidRequest, match="made in another way"):
+            planned(tmp_path, rows)
+        export = planned(tmp_path, rows, replace=True)
+        assert [entry.part.indices for entry in export.work] == [export.parts[2].indices]
+        assert set(export.parts[2].indices) == set(range(6, len(rows)))
+    done(export, monkeypatch)
+    assert planned(tmp_path, edited).work == []
+
+
+# --- columns that change -----------------------------------------------------------------------------------
+
+
+def names_of(out: Path, model: str) -> dict[int, str]:
+    table = pq.read_table(out / f"model={model}", columns=["index", "name", "embedding"]).to_pylist()
+    assert all(set(row["embedding"]) == {row["index"]} for row in table)
+    return {row["index"]: row["name"] for row in table}
+
+
+def test_a_column_that_has_changed_is_written_anew_and_nothing_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(planned(tmp_path), monkeypatch)
+    assert planned(tmp_path).outdated == []
+    before = times(tmp_path)
+    first = planned(tmp_path).parts[0]
+    changed = "".join("X" if i == first.indices[0] else "abcdef"[i] for i in range(6))
+    export = planned(tmp_path, names=changed)
+    assert (export.outdated, export.work) == ([("m", first)], [])
+    (last,) = ended(export, [], monkeypatch)
+    assert (last.done, last.total, last.files) == (0, 0, 0)
+    assert names_of(tmp_path, "m") == dict(enumerate(changed))
+    after = times(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {f"{first.name}.parquet"}
+    again = planned(tmp_path, names=changed)
+    assert (again.outdated, again.work, again.kept) == ([], [], 6)
+
+
+def test_columns_are_written_anew_where_another_model_is_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(planned(tmp_path), monkeypatch)
+    models = {"m": {"model": "mosaiks"}, "n": {"model": "mosaiks", "model_config": {"seed": 1}}}
+    export = planned(tmp_path, names="uvwxyz", models=models)
+    assert [label for label, _ in export.outdated] == ["m", "m"]
+    come = [Outcomes(entry.part.number, "n", tuple(map(good, entry.wanted))) for entry in export.work]
+    ended(export, come, monkeypatch)
+    assert names_of(tmp_path, "m") == names_of(tmp_path, "n") == dict(enumerate("uvwxyz"))
+    assert planned(tmp_path, names="uvwxyz", models=models).outdated == []
+
+
+def test_failures_stay_with_a_file_that_is_written_for_its_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = planned(tmp_path)
+    first, second = export.parts
+    never = tuple(Row(index, error=NoImagery("x")) for index in second.indices)
+    mixed = (*map(good, first.indices[1:]), Row(first.indices[0], error=NoImagery("x")))
+    ended(export, [Outcomes(0, "m", mixed), Outcomes(1, "m", never)], monkeypatch)
+    export = planned(tmp_path, names="uvwxyz")
+    assert export.outdated == [("m", first)]  # the other has no file
+    ended(export, [], monkeypatch)
+    assert failures(tmp_path) == ["no_imagery"] * 4
+    assert names_of(tmp_path, "m") == {i: "uvwxyz"[i] for i in first.indices[1:]}
+    assert planned(tmp_path, names="uvwxyz").work == []

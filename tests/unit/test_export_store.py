@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_a_file_appears_whole_and_replaces_another(store: Store) -> None:
     assert store.sizes("a") == {}
     assert store.sizes("nowhere") == {}
     assert store.read_json("nowhere.json") is None
+
+
+def test_a_write_that_fails_leaves_nothing_and_says_where(store: Store, tmp_path: Path) -> None:
+    store.write("a/b.bin/c.bin", b"in the way")
+    with pytest.raises(OSError, match=re.escape(f"{tmp_path}/out/a/b.bin could not be written: ")):
+        store.write("a/b.bin", b"new")
+    assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == ["b.bin"]
 
 
 def test_paths_and_urls(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_parquet_with_columns_and_with_geometries(tmp_path: Path) -> None:
     [
         ("a.txt", "", "no known format"),
         ("a.csv", "lon,lat,buffer_m\n", "has no ROI"),
-        ("a.csv", "x,y\n1,2\n", "ROI 0: the columns are x, y"),
+        ("a.csv", "x,y\n1,2\n", "the columns are x, y."),
         ("a.csv", "lon,lat,buffer_m\n8,47,1\n8,north,1\n", "ROI 1: lat is 'north'"),
         ("a.csv", "lon,lat,buffer_m\n8,147,1\n", "ROI 0: lat is 147.0"),
         ("a.geojson", "{", "cannot be read"),
@@ -94,6 +94,16 @@ def test_a_geometry_that_cannot_be_read_is_its_row_s_problem(tmp_path: Path) -> 
     assert first == BBox(8, 47, 9, 48)
     assert isinstance(second, InvalidRequest)
     assert second.context["index"] == 1
+
+
+def test_a_parquet_file_that_is_none_of_ours_is_refused_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"longitude": [8.0, 9.0], "latitude": [47.0, 48.0]}), path)
+    with pytest.raises(InvalidRequest, match=r"^the columns are longitude, latitude\. Give the columns minlon"):
+        scan_rois(path)
+    gpd.GeoDataFrame(geometry=[TRIANGLE], crs="EPSG:4326").to_parquet(path, geometry_encoding="geoarrow")
+    with pytest.raises(InvalidRequest, match=r"^the geometries are encoded as polygon\. Write them as WKB"):
+        scan_rois(path)
 
 
 # --- columns that go along ---------------------------------------------------------------------------------
@@ -136,3 +146,28 @@ def test_geojson_of_another_crs_is_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(InvalidRequest, match="32632"):
                 read_rois(path)
+
+
+def test_heights_are_written_as_geoparquet_has_them(tmp_path: Path) -> None:
+    high = shapely.force_3d(TRIANGLE, 400)
+    gpd.GeoDataFrame(geometry=[high], crs="EPSG:4326").to_parquet(tmp_path / "a.parquet")
+    paths = tmp_path / "a.parquet", _geojson(tmp_path / "a.geojson", _feature(json.loads(shapely.to_geojson(high))))
+    for path in paths:
+        shape = scan_places(path).columns["geometry"][0].as_py()
+        assert int.from_bytes(shape[1:5], "little") == 1003  # ISO's polygon with heights
+        assert shapely.from_wkb(shape).equals(high)
+
+
+def test_columns_have_room_for_more_than_an_array_of_32_bits(tmp_path: Path) -> None:
+    """In pieces, from which rows can be taken only while all of it is less than 2 GiB."""
+    frame = gpd.GeoDataFrame({"crop": ["rye", "oat"], "tag": [b"1", b"2"]}, geometry=[TRIANGLE] * 2, crs="EPSG:4326")
+    frame.to_parquet(tmp_path / "a.parquet", row_group_size=1)
+    (tmp_path / "a.csv").write_text("crop,lon,lat,buffer_m\nrye,8,47,80\n")
+    columns = scan_places(tmp_path / "a.parquet", ["crop", "tag"]).columns
+    assert {name: str(column.type) for name, column in zip(columns.column_names, columns.columns, strict=True)} == {
+        "crop": "large_string",
+        "tag": "large_binary",
+        "geometry": "large_binary",
+    }
+    assert {column.num_chunks for column in columns.columns} == {1}
+    assert scan_places(tmp_path / "a.csv", ["crop"]).columns["crop"].type == pa.large_string()

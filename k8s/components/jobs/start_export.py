@@ -54,14 +54,21 @@ class Api:
 
 
 def running(template: dict, now: float) -> dict:
-    """A job that runs as the template says, under a name of its own; finished ones are told apart by it."""
-    metadata = template["metadata"]
+    """A job that runs as the template says, under a name of its own; finished ones are told apart by it.
+
+    ``{day}`` in its entrypoint is that of the start, so that a retry in the next month has the window of the first try.
+    """
+    metadata, spec = template["metadata"], template["spec"]
+    day = time.strftime("%Y-%m-%d", time.gmtime(now))
     name = f"{metadata['name']}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}"
     return {
         "apiVersion": template["apiVersion"],
         "kind": template["kind"],
         "metadata": {"name": name, "labels": metadata.get("labels", {})},
-        "spec": {key: value for key, value in template["spec"].items() if key not in ("suspend", "jobId")},
+        "spec": {
+            **{key: value for key, value in spec.items() if key not in ("suspend", "jobId")},
+            "entrypoint": spec["entrypoint"].replace("{day}", day),
+        },
     }
 
 

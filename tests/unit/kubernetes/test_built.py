@@ -219,5 +219,12 @@ def test_an_export_may_be_somebody_where_the_imagery_asks_for_nobody(provider: s
     assert "169.254.169.254/32" not in yaml.safe_dump(objects["NetworkPolicy", "internet"])  # nodes' own identity
 
 
+def test_an_export_s_window_moves_on_the_cluster_too(built) -> None:
+    moving = {"out": "gs://bucket/start={start}", "temporal": {"last_months": 1}}
+    objects = built({**GPUS, "export": {**EXPORT, **moving}})
+    written_down = yaml.safe_load(objects["ConfigMap", "rs-embed-export"]["data"]["export.yaml"])
+    assert {key: written_down[key] for key in moving} == moving
+
+
 def test_without_exports_there_is_no_job_for_them(built) -> None:
     assert not [kind for kind, _ in built(GPUS) if kind in ("RayJob", "CronJob")]

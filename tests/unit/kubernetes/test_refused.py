@@ -51,7 +51,7 @@ def refused(render: Render, values: object) -> str:
         ({"redis": "images.example/redis"}, "redis"),
         ({"redis": "redis.internal.example.com:6379"}, "an address and no image: say redis: {address: ..., cidr: ...}"),
         ({"redis": {"address": "redis.internal.example.com:6379"}}, "redis.RedisValues.cidr"),
-        ({"redis": {"adress": "redis:6379", "cidr": "10.0.0.0/29"}}, "did you mean address?"),
+        ({"redis": {"addr": "redis:6379", "cidr": "10.0.0.0/29"}}, "did you mean address?"),
         ({"redis": {"address": "redis", "cidr": "10.0.0.0/29"}}, "redis.RedisValues.address"),
         ({"redis": "images.example/redis:latest"}, "latest is another image tomorrow"),
         ({"storage_class": "standard-rwx"}, "storage_class is of the volume of weights"),
