@@ -187,13 +187,9 @@ class EncoderReplica:
         return Encoded(blocks, info, total)
 
     def _check_weights(self, selection: Selection) -> None:
-        weights = self._weights(selection)
-        error, when = self._failures.get(weights, (None, 0.0))
-        if error is None:
-            return
-        if time.monotonic() - when < _RETRY_LOAD_S:
+        error, when = self._failures.get(self._weights(selection), (None, 0.0))
+        if error is not None and time.monotonic() - when < _RETRY_LOAD_S:
             raise error.again()
-        del self._failures[weights]
 
     async def _forward(self, batch: Batch, selection: Selection) -> tuple[list[Tokens], EncoderInfo]:
         """One forward in the device's own thread, so that the replica keeps answering."""
@@ -212,6 +208,7 @@ class EncoderReplica:
             raise
         finally:
             metrics.FORWARD_BUSY_SECONDS.add(time.perf_counter() - started, self._name)
+        self._failures.pop(self._weights(selection), None)  # only now: while they are looked for they are missing
         metrics.FORWARD_SECONDS.observe(time.perf_counter() - started, self._name)
         return tokens, info
 

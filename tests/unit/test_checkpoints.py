@@ -1,54 +1,19 @@
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx2
-import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from rs_embed_core.checkpoints import Checkpoints, fill, read, to_network_keys
 from rs_embed_core.errors import CheckpointError
-from rs_embed_core.weights import HubFile
 from tests.parity.golden import load_case
-from tests.parity.published import SMALL, publish
-
-WEIGHTS = HubFile("org/model", "encoder.pt", revision="main")
-PUBLISHED = SMALL | {"remoteclip": "tiny_rn_resize"}
-
-
-def network() -> nn.Module:
-    return nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-
-
-def state(value: float = 1.0) -> dict[str, Tensor]:
-    return {key: torch.full_like(tensor, value) for key, tensor in network().state_dict().items()}
-
-
-def put(root: Path, content: object, weights: HubFile = WEIGHTS) -> Path:
-    path = root / weights.repo / weights.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".safetensors":
-        save_file(content, path)
-    else:
-        torch.save(content, path)
-    return path
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def values(module: nn.Module) -> set[float]:
-    return {float(value) for tensor in module.state_dict().values() for value in tensor.flatten()}
-
+from tests.parity.published import publish
+from tests.unit.weight_files import PUBLISHED, WEIGHTS, network, put, sha256, state, values
 
 # --- strict loading ----------------------------------------------------------------------------------------
 
@@ -209,108 +174,3 @@ def test_a_file_of_an_old_torch_is_read(tmp_path):
     module = network()
     fill(module, to_network_keys(read(path), WEIGHTS), WEIGHTS)
     assert values(module) == {0.5}
-
-
-# --- where weights come from -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The Hub's local cache, empty, and the way to put a file into it."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-
-    def cached(content: object, commit: str, weights: HubFile = WEIGHTS) -> Path:
-        home = cache / f"models--{weights.repo.replace('/', '--')}"
-        (home / "refs").mkdir(parents=True, exist_ok=True)
-        (home / "refs" / "main").write_text(commit)
-        path = home / "snapshots" / commit / weights.file
-        path.parent.mkdir(parents=True)
-        torch.save(content, path)
-        return path
-
-    return cached
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def test_a_missing_file_says_what_and_where(tmp_path, hub):
-    root = tmp_path / "weights"
-    for checkpoints, where in (
-        (Checkpoints(root, offline=True), str(root)),
-        (Checkpoints(offline=True), "checkpoints.root"),
-    ):
-        with pytest.raises(CheckpointError) as caught:
-            checkpoints.load(WEIGHTS, network())
-        assert "org/model/encoder.pt" in caught.value.message
-        assert f"{where}/org/model/encoder.pt" in caught.value.hint
-        assert {"repo": "org/model", "file": "encoder.pt"}.items() <= caught.value.context.items()
-        assert not caught.value.retryable
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        httpx2.ConnectError("no route"),
-        OSError("the disk is full"),
-        ValueError("no such repository id"),
-        RuntimeError("the download broke off"),
-    ],
-)
-def test_a_download_that_fails_says_so(hub, monkeypatch, error):
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _failing(error))
-    with pytest.raises(CheckpointError, match="org/model") as caught:
-        Checkpoints().load(WEIGHTS, network())
-    assert type(error).__name__ in caught.value.hint
-
-
-def test_a_mistake_in_a_program_is_no_missing_file(hub, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _failing(AttributeError("no such method")))
-    with pytest.raises(AttributeError, match="no such method"):
-        Checkpoints().load(WEIGHTS, network())
-
-
-def _failing(error: Exception) -> Callable[..., str]:
-    def download(*args: object, **more: object) -> str:
-        raise error
-
-    return download
-
-
-def test_the_cache_of_the_hub_is_used_offline(hub):
-    hub(state(0.5), COMMIT)
-    module = network()
-    info = Checkpoints(offline=True).load(WEIGHTS, module)
-    assert values(module) == {0.5}
-    assert info.revision == COMMIT  # what "main" was
-
-
-def test_the_root_wins(tmp_path, hub):
-    hub(state(0.5), COMMIT)
-    put(tmp_path / "weights", state(0.25))
-    module = network()
-    assert Checkpoints(tmp_path / "weights", offline=True).load(WEIGHTS, module).revision == "main"
-    assert values(module) == {0.25}
-    Checkpoints(tmp_path / "elsewhere", offline=True).load(WEIGHTS, module)
-    assert values(module) == {0.5}
-
-
-def test_a_pinned_hash_is_checked(tmp_path, hub):
-    path = hub(state(), COMMIT)
-    right, wrong = replace(WEIGHTS, sha256=sha256(path)), replace(WEIGHTS, sha256="0" * 64)
-    assert Checkpoints(offline=True).load(right, network()).verified is True
-    with pytest.raises(CheckpointError, match="damaged or another release") as caught:
-        Checkpoints(offline=True).load(wrong, network())
-    assert sha256(path) in caught.value.message
-    own = put(tmp_path / "weights", state(0.5))  # the operator's own file may be another, and it is said
-    info = Checkpoints(tmp_path / "weights", offline=True).load(right, network())
-    assert (info.verified, info.sha256) == (False, sha256(own))
-
-
-def test_a_file_that_was_replaced_is_hashed_again(tmp_path):
-    checkpoints = Checkpoints(tmp_path, offline=True)
-    put(tmp_path, state(0.25))
-    first = checkpoints.load(WEIGHTS, network()).sha256
-    path = put(tmp_path, state(0.5))
-    assert checkpoints.load(WEIGHTS, network()).sha256 == sha256(path) != first

@@ -10,11 +10,6 @@ from rs_embed_core.errors import InvalidRequest
 from serve_app.export.store import Store, located
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.at(str(tmp_path / "out"))
-
-
 def test_a_file_appears_whole_and_replaces_another(store: Store) -> None:
     store.write("a/b.bin", b"old")
     store.write("a/b.bin", b"new")
