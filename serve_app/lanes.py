@@ -71,7 +71,7 @@ class Retries:
 
 
 def _given_up(loss: Lost, stage: Stage, times: int) -> RSEmbedError:
-    """No provider failed, and no retry of the client's own is wanted: the ROI may be what ends the process."""
+    """Said as it is: no provider failed, and it may be the ROI that ends the process."""
     kind = ForwardError if stage == "forward" else RSEmbedError
     return kind(f"the ROI was lost {times} times on its way: {loss}", code="lost", retryable=True)
 

@@ -184,6 +184,7 @@ class _Pipeline:
     async def _again(self, items: Sequence[Item], loss: Lost) -> None:
         """Send lost ROIs again, a bounded number of times."""
         if alive := await self._retries.after(loss, "fetch", items):
+            self._items.update((item.index, item) for item in alive)  # a lane that loses them again counts on
             self._send(alive)
 
 

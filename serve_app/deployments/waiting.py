@@ -108,6 +108,8 @@ class Line[K: Hashable]:
     def take(self, key: K, most: int) -> list[Piece]:
         """Take up to so many samples out of a bucket, which is then the last in line."""
         pieces: list[Piece] = []
+        if not most:  # a bucket that gives nothing keeps its turn
+            return pieces
         queue = self._buckets.pop(key, deque())
         while queue and most:
             entry = queue[0]

@@ -122,6 +122,19 @@ async def test_short_requests_of_another_shape_go_first_and_long_jobs_have_every
     assert [values[0] for values in device.forwards] == [0, 1, 1, 1, 0, 1, 1, 0]
 
 
+async def test_long_jobs_take_turns_while_short_requests_fill_every_forward() -> None:
+    device = Device(hold=True)
+    batcher: Batcher[str] = Batcher(device, max_batch=2)
+    jobs = [asyncio.create_task(batcher.submit(batch([1] * 26), "m", bulk=False))]
+    await asyncio.sleep(0.01)
+    jobs += [asyncio.create_task(batcher.submit(batch([0] * 4), "m"))]
+    jobs += [asyncio.create_task(batcher.submit(batch([2] * 4, width=3), "m"))]
+    await asyncio.sleep(0.01)
+    device.gate.set()
+    await asyncio.gather(*jobs)
+    assert [values[0] for values in device.forwards if values[0] != 1] == [0, 2, 0, 2]
+
+
 async def test_what_failed_was_computed_by_nothing() -> None:
     batcher: Batcher[str] = Batcher(Device(poison=5), max_batch=8)
     assert (await batcher.submit(batch([5]), "m")).info is None

@@ -67,7 +67,7 @@ class Handle:
     def options(self, **_: object) -> Handle:
         return self
 
-    def _call(self, *_: object) -> Response:
+    def _call(self, *_: object, **__: object) -> Response:
         self.responses.append(Response(self.answer))
         return self.responses[-1]
 
@@ -165,13 +165,14 @@ def running(replicas: int) -> ServeStatus:
 
 async def test_what_the_controller_said_last_holds_while_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_AGE_S", -1.0)  # nothing is fresh
-    looks, back = 0, threading.Event()
+    looks, begun, back = 0, threading.Event(), threading.Event()
 
     def look() -> ServeStatus:
         nonlocal looks
         looks += 1
         if looks == 1:
             return running(2)
+        begun.set()
         back.wait()
         return running(3)
 
@@ -180,6 +181,7 @@ async def test_what_the_controller_said_last_holds_while_it_hangs(monkeypatch: p
     monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_TIMEOUT_S", 0.01)
     for _ in range(3):
         assert (await board.of("mosaiks"))["running"] == 2
+    assert await asyncio.to_thread(begun.wait, 10)
     assert looks == 2  # one thread waits, however many ask
     back.set()
     monkeypatch.setattr("serve_app.deployments.encoder_client._STATUS_TIMEOUT_S", 10)

@@ -55,6 +55,13 @@ async def test_lost_imagery_is_fetched_again() -> None:
     assert all(row.error is None for row in rows)
 
 
+async def test_imagery_that_is_lost_every_time_becomes_a_problem() -> None:
+    by = router(encoder=LocalEncoder(fail=raising(PayloadLost("evicted"))), max_attempts=2)
+    async with asyncio.timeout(10):
+        rows = await collect(Job(ASK, places(3)), by)
+    assert [row.error is not None and row.error.code for row in rows] == ["lost"] * 3
+
+
 async def test_a_poisonous_group_ends_in_problems() -> None:
     encoder = LocalEncoder(fail=raising(Lost("SIGKILL")))
     by = router(LocalFetchers(linger_ms=30_000), encoder, max_attempts=2)
