@@ -9,10 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
 from rs_embed_core.errors import InvalidRequest, JSONValue, ModelError, NoImagery, RSEmbedError, SpecError
-from serve_app.export.columns import columns_digest
 from serve_app.export.configuration import VERSION, changes, set_up_as
 from serve_app.export.parts import Part, digest
 from serve_app.export.store import Store
@@ -170,12 +167,10 @@ class Ledger:
         again = {failure.index for failure in marker.failures if failure.again}
         return tuple(index for index in part.indices if index in again)
 
-    def outdated(self, part: Part, columns: pa.Table | None) -> bool:
-        """Whether a part has all its rows, and in its file other columns beside them than it should have now."""
+    def finished(self, part: Part) -> Marker | None:
+        """The marker of a part whose file has all rows that it can have; None where there is no file, or rows to come."""
         marker = self.markers.get(part.number)
-        if marker is None or not marker.rows or self.missing(part):  # what is missing brings the columns with it
-            return False
-        return marker.columns != columns_digest(columns, part)
+        return marker if marker is not None and marker.rows and not self.missing(part) else None
 
     @property
     def version_before(self) -> str | None:

@@ -101,7 +101,7 @@ def _blocks(work: Iterable[Chunk]) -> list[pa.Table]:
 def _pool(size: int, *, num_cpus: float, resources: Mapping[str, float], num_gpus: float = 0) -> dict[str, Any]:
     """Arguments of ``map_batches`` for a pool of actors; Ray Data restarts those that die."""
     compute = ActorPoolStrategy(size=size, max_concurrent_calls_per_actor=_AT_ONCE, enable_true_multi_threading=True)
-    # A batch is one chunk, as a block is; Ray Data refuses whole blocks (None) where there are GPUs.
+    # A batch is one chunk, also where a block has several; Ray Data refuses whole blocks (None) where there are GPUs.
     out: dict[str, Any] = {"compute": compute, "batch_size": 1, "batch_format": "pyarrow", "num_cpus": num_cpus}
     if num_gpus:
         out["num_gpus"] = num_gpus

@@ -14,6 +14,7 @@ from rs_embed_core.plan import backend_of, recipe
 from rs_embed_core.specs.request import Ask
 from rs_embed_core.specs.spatial import Spatial
 from serve_app.export.chunks import Todo, todo
+from serve_app.export.columns import columns_digest
 from serve_app.export.configuration import configuration, weights_of
 from serve_app.export.estimate import Estimate, Survey, estimate, survey
 from serve_app.export.job import ExportJob
@@ -110,8 +111,13 @@ class Export:
     @cached_property
     def outdated(self) -> list[tuple[str, Part]]:
         """Files that are complete, but for columns of the file of ROIs that are others now; with their models."""
-        pairs = ((label, part) for label in self.ledgers for part in self.parts)
-        return [(label, part) for label, part in pairs if self.ledgers[label].outdated(part, self.columns)]
+        found = []
+        for part in self.parts:
+            # What is not finished is written anyway, with the columns of now.
+            markers = {label: marker for label, ledger in self.ledgers.items() if (marker := ledger.finished(part))}
+            along = columns_digest(self.columns, part) if markers else ""
+            found += [(label, part) for label, marker in markers.items() if marker.columns != along]
+        return found
 
     @property
     def estimate(self) -> Estimate:

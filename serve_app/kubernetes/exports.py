@@ -34,6 +34,9 @@ def export_file(said: Mapping[str, Any], values: Values, service: Tree) -> Tree:
         InvalidRequest: a job that cannot work here; it says why.
         ModelError: no such model, variant or option.
     """
+    if "as_of" in said:
+        msg = "export.as_of has no effect here: each start says its own day."
+        raise InvalidRequest(msg, hint="To make up for a month say temporal: {start: ..., end: ...} for that run.")
     gee = settings_of(service).providers.gee
     fetch: Tree = {"actors": _ACTORS, "num_cpus": 1, "resources": dict(service["fetch"]["resources"])}
     providers: Tree = {}

@@ -144,12 +144,6 @@ def test_weights_that_are_missing_end_it(tmp_path: Path) -> None:
     assert not list(Path(job.out).glob("model=*/*"))
 
 
-def test_a_node_that_never_comes_ends_it(tmp_path: Path) -> None:
-    job = _job(tmp_path, 20, workers={"num_cpus": 0, "num_gpus": 1, "wait_s": 1})
-    with pytest.raises(Unavailable, match=r"no node for one encoder \(1 GPU\)"):
-        _run(job)
-
-
 @pytest.mark.usefixtures("library")
 def test_through_the_service(service: Serving, tmp_path: Path) -> None:
     job = _job(tmp_path, 20, models=["mosaiks"], part_rois=8, service=service.settings.name)

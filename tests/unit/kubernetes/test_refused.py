@@ -152,6 +152,7 @@ def test_resources_are_added_to_those_of_the_base(render: Render) -> None:
         ({"workers": {"num_gpus": "half"}}, "export.workers.num_gpus"),
         ({"workers": {"num_cpus": 8}}, "num_cpus is 8, and a GPU pod has 6"),
         ({"models": ["dofa"]}, "the export's dofa-base is not among the models"),
+        ({"as_of": "2026-03-06"}, "each start says its own day"),
     ],
 )
 def test_an_export_that_cannot_work(change: dict[str, object], said: str, render: Render) -> None:
