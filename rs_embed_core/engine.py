@@ -115,7 +115,7 @@ def _batches(pool: ThreadPoolExecutor, reads: Sequence[Read], size: int) -> Iter
     rois = samples = waiting = 0
 
     def read_ahead() -> None:
-        most = max(1, size * rois // samples) if samples else _FETCHES_AHEAD
+        most = max(_FETCHES_AHEAD, size * rois // samples) if samples else _FETCHES_AHEAD
         while todo and len(ahead) < most:
             ahead.append(pool.submit(_prepared, *todo.popleft()))
 

@@ -7,9 +7,10 @@ from rs_embed_core.errors import UnknownOption
 from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
+from rs_embed_core.preprocessing.reject import RejectNormalized
 from rs_embed_core.preprocessing.side_inputs import CentreOnCircles, PixelSize, Wavelengths, WeekAndHour
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import FillMissing, RejectNormalized, Standardize
+from rs_embed_core.preprocessing.values import FillMissing, Standardize
 from rs_embed_core.specs.request import ModelConfig
 from rs_embed_core.weights import HubFile
 

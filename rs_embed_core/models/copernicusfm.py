@@ -9,10 +9,11 @@ from rs_embed_core.inputs import Input, Options, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
+from rs_embed_core.preprocessing.reject import RejectNormalized
 from rs_embed_core.preprocessing.sar import ToDecibels
 from rs_embed_core.preprocessing.side_inputs import CentreLonLat, DayNumber, PatchArea, SideInput, Wavelengths
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import FillMissing, RejectNormalized, Standardize
+from rs_embed_core.preprocessing.values import FillMissing, Standardize
 from rs_embed_core.weights import HubFile
 
 type _Bands = Mapping[str, tuple[float, float, float, float]]

@@ -6,6 +6,7 @@ from rs_embed_core.card import ModelCard
 from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import PadToSquare, Resize
+from rs_embed_core.preprocessing.reject import RejectNormalized
 from rs_embed_core.preprocessing.side_inputs import Wavelengths
 from rs_embed_core.preprocessing.time import FirstFrame
 from rs_embed_core.preprocessing.values import (
@@ -13,7 +14,6 @@ from rs_embed_core.preprocessing.values import (
     Divide,
     FillMissing,
     Multiply,
-    RejectNormalized,
     Standardize,
 )
 from rs_embed_core.weights import HubFile

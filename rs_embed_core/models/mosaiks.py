@@ -9,9 +9,9 @@ from rs_embed_core.inputs import Input, Options, Shape, Shapes, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.preprocessing.fit import ShrinkTo
-from rs_embed_core.preprocessing.range import RejectBelow, Rescale
+from rs_embed_core.preprocessing.reject import RejectBelow
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, FillMissing, Multiply
+from rs_embed_core.preprocessing.values import Clip, FillMissing, Multiply, Rescale
 from rs_embed_core.specs.request import OptionValue
 
 _CELL_PX = 8
@@ -28,10 +28,10 @@ def _build(variant: Variant, options: Options, shapes: Shapes) -> Mapping[str, O
 def _chain(options: Options) -> Chain:
     """Sentinel-2's numbers as the reference scales them, those of other sensors by the range that is said."""
     low, span = float(options["value_low"]), float(options["value_span"])
-    to_unit: tuple[Step, ...] = (Rescale(low, span),)
+    steps: tuple[Step, ...] = (FillMissing(low), Rescale(low, span))
     if (low, span) == (0, _REFLECTANCE):  # below 1 they would be next to nothing: decibels, or scaled already
-        to_unit = (RejectBelow(1.0), Clip(0, 10_000), Multiply(1e-4))
-    return Chain(FillMissing(low), *to_unit, ShrinkTo(256), FirstFrame())
+        steps = (RejectBelow(1.0), FillMissing(low), Clip(0, 10_000), Multiply(1e-4))
+    return Chain(*steps, ShrinkTo(256), FirstFrame())
 
 
 CARD = ModelCard(

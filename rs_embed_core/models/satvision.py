@@ -10,8 +10,9 @@ from rs_embed_core.inputs import Input, Options, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain, Step
 from rs_embed_core.preprocessing.fit import Resize
+from rs_embed_core.preprocessing.reject import RejectNormalized
 from rs_embed_core.preprocessing.time import FirstFrame
-from rs_embed_core.preprocessing.values import Clip, FillMissing, RejectNormalized, Standardize, UnlessWithin
+from rs_embed_core.preprocessing.values import Clip, FillMissing, Standardize, UnlessWithin
 from rs_embed_core.weights import HubFile
 
 # channel: what counts as 0 and as 1, in percent of reflectance or in kelvin; golden/satvision/spec.md, "Provider input"

@@ -7,7 +7,8 @@ from rs_embed_core.inputs import Input, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain
 from rs_embed_core.preprocessing.fit import Resize
-from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels
+from rs_embed_core.preprocessing.reject import RejectDecibels
+from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower
 from rs_embed_core.preprocessing.time import FirstFrame
 from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing
 from rs_embed_core.weights import HubFile
@@ -45,8 +46,8 @@ CARD = ModelCard(
             bands=("VV", "VH"),
             shape=_SHAPE,
             chain=Chain(
-                FillMissing(0.0),
                 RejectDecibels(),
+                FillMissing(0.0),
                 LogPower(),
                 DivideByPercentile(_PERCENT),
                 Clip(0, 1),

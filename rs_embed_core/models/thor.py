@@ -6,7 +6,8 @@ from rs_embed_core.card import Alias, ModelCard
 from rs_embed_core.inputs import Input, Options, Shape, Variant
 from rs_embed_core.option import Option
 from rs_embed_core.preprocessing.chain import Chain, Step
-from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels
+from rs_embed_core.preprocessing.reject import RejectDecibels
+from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower
 from rs_embed_core.preprocessing.snap import NoteGroundCover, SnapToPatches, StretchUnsnapped
 from rs_embed_core.preprocessing.time import FirstFrame
 from rs_embed_core.preprocessing.values import Clip, Divide, FillMissing, Standardize
@@ -35,7 +36,7 @@ _S2_VALUES: dict[str, tuple[Step, ...]] = {
     "unit_scale": (Divide(10_000),),
     "none": (),
 }
-_S1_VALUES: tuple[Step, ...] = (RejectDecibels(), LogPower(), DivideByPercentile(_PERCENT), Clip(0, 1))
+_S1_VALUES: tuple[Step, ...] = (LogPower(), DivideByPercentile(_PERCENT), Clip(0, 1))
 _FILL = 0.0  # of missing pixels and of padding
 _S2_GSD, _S1_GSD = (10, 20), (10,)  # metres of the pixels of the bands that are read
 
@@ -46,8 +47,9 @@ def _s2(options: Options) -> Chain:
 
 
 def _s1(options: Options) -> Chain:
-    values = () if options["normalization"] == "none" else _S1_VALUES
-    return _chain(options, _S1_GSD, (FillMissing(_FILL),), values)
+    if options["normalization"] == "none":
+        return _chain(options, _S1_GSD, (FillMissing(_FILL),), ())
+    return _chain(options, _S1_GSD, (RejectDecibels(), FillMissing(_FILL)), _S1_VALUES)
 
 
 def _chain(options: Options, gsd: tuple[int, ...], raw: tuple[Step, ...], values: tuple[Step, ...]) -> Chain:

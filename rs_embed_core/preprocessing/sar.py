@@ -6,26 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rs_embed_core.errors import InvalidInput
+from rs_embed_core.preprocessing.reject import signs
 from rs_embed_core.sample import Sample
-
-
-@dataclass(frozen=True)
-class RejectDecibels:
-    """Refuse backscatter in dB where linear power is wanted."""
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The same sample.
-
-        Raises:
-            InvalidInput: more than half of the values that are finite and not 0 (often a fill) are negative.
-        """
-        negative, count = _signs(sample)
-        if 2 * negative > count:
-            msg = f"{negative} of {count} Sentinel-1 values are negative: they look like decibels."
-            hint = "Give linear power (COPERNICUS/S1_GRD_FLOAT), or 10 ** (dB / 10)."
-            raise InvalidInput(msg, hint=hint)
-        return sample
 
 
 @dataclass(frozen=True)
@@ -40,16 +22,10 @@ class ToDecibels:
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample in dB; NaN stays."""
-        negative, count = _signs(sample)
+        negative, count = signs(sample.image)
         if 2 * negative > count:
             return sample
         return sample.with_image(np.float32(10) * np.log10(np.maximum(sample.image, np.float32(self.floor))))
-
-
-def _signs(sample: Sample) -> tuple[int, int]:
-    """How many values are negative, and how many there are, of those that are finite and not 0 (often a fill)."""
-    values = sample.image[np.isfinite(sample.image) & (sample.image != 0)]
-    return int(np.count_nonzero(values < 0)), values.size
 
 
 @dataclass(frozen=True)

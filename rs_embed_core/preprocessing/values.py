@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed_core.errors import InvalidInput
 from rs_embed_core.preprocessing.chain import Chain, Step
+from rs_embed_core.preprocessing.reject import REJECTS
 from rs_embed_core.sample import Sample
 
 type Statistics = tuple[tuple[str, float], ...]
@@ -206,37 +207,6 @@ def _frame_statistics(sample: Sample, *, ddof: int = 0) -> tuple[NDArray[np.floa
 
 
 @dataclass(frozen=True)
-class RejectNormalized:
-    """Refuse pixels that look like reflectances or already normalised values instead of sensor numbers.
-
-    It judges what is there, so it stands before missing pixels are filled; a tile of nothing but those passes.
-
-    Attributes:
-        lowest: of such values; None where a later step clips at 0.
-    """
-
-    highest: float
-    lowest: float | None = 0.0
-
-    def __call__(self, sample: Sample) -> Sample:
-        """The same sample.
-
-        Raises:
-            InvalidInput: every pixel lies in ``[lowest, highest]``.
-        """
-        there = sample.image
-        if sample.valid is not None:
-            there = there[sample.valid[:, None] & np.isfinite(there)]
-        if not there.size:
-            return sample
-        low, high = float(there.min()), float(there.max())
-        if (self.lowest is None or low >= self.lowest) and high <= self.highest:
-            msg = f"pixels lie in [{low:g}, {high:g}]: they look already normalised (or are all empty)."
-            raise InvalidInput(msg, hint="Give raw sensor values, such as Sentinel-2 numbers in 0..10000.")
-        return sample
-
-
-@dataclass(frozen=True)
 class StandardizeSeries:
     """Per band, ``(x - mean) / max(std, floor)`` over all frames and pixels together."""
 
@@ -277,10 +247,23 @@ class StretchTogether:
         return sample.with_image(np.where(flat, np.float32(0), (sample.image - low) / np.where(flat, 1, span)))
 
 
+@dataclass(frozen=True)
+class Rescale:
+    """Bring ``low`` to 0 and ``low + span`` to 1; what lies outside to the nearer of them."""
+
+    low: float
+    span: float
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample in ``[0, 1]``."""
+        scaled = (sample.image - np.float32(self.low)) / np.float32(self.span)
+        return sample.with_image(np.clip(scaled, np.float32(0), np.float32(1)))
+
+
 def filled_with(value: float, chain: Chain) -> Chain:
     """The chain with another fill, before all that changes a pixel: it is what the model sees."""
-    looks = int(isinstance(chain.steps[0], RejectNormalized))  # only at what is there
-    return Chain(*chain.steps[:looks], FillMissing(value), *chain.steps[looks:])
+    judges = tuple(takewhile(lambda step: isinstance(step, REJECTS), chain.steps))
+    return Chain(*judges, FillMissing(value), *chain.steps[len(judges) :])
 
 
 REFLECTANCE_TO_BYTES = (Divide(10_000), Clip(0, 1), Multiply(255), Truncate())

@@ -71,7 +71,7 @@ class DiskShelf:
         path = self._path(key)
         try:
             chip = _load(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             _log.warning("a cached chip is damaged and was removed", extra={"path": str(path), "error": str(error)})

@@ -82,7 +82,13 @@ def _without_nodata(array: xr.DataArray) -> NDArray[np.generic]:
     nodata = next((array.attrs[name] for name in _NODATA if array.attrs.get(name) is not None), None)
     if nodata is None or values.dtype.kind not in "fiu":
         return values
-    missing = values == float(nodata)  # a Python number: compared in the precision of the values
+    try:
+        number = float(np.asarray(nodata).item())  # files have a list of one, or text
+    except ValueError as error:
+        msg = f"the DataArray calls {nodata!r} missing, which is no number."
+        raise InvalidInput(msg, hint="Set its _FillValue to a number, or take it away.") from error
+    with np.errstate(over="ignore"):  # -1.8e308, of a file whose values have become float32
+        missing = values == number  # a Python number: compared in the precision of the values
     return np.where(missing, np.float32(np.nan), values.astype(np.float32)) if missing.any() else values
 
 

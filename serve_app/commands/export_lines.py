@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from serve_app.commands.command import Lines, table
-from serve_app.export.window import today
 
 if TYPE_CHECKING:
     from serve_app.export.estimate import Estimate, ModelCost
@@ -74,6 +73,8 @@ def imagery_lines(planned: Export) -> Lines:
 
 
 def _open_end(end: dt.date) -> str:
+    from serve_app.export.window import today  # its package loads NumPy, which help does without
+
     return " (not over yet: later runs add nothing to what is made now)" if end > today() else ""
 
 

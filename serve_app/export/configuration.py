@@ -20,7 +20,6 @@ VERSION = version("rs-embed-serve")
 def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[str, JSONValue]:
     """Everything that the numbers of one model of a job depend on, beside the ROIs."""
     shared = recipe(ask)
-    options = shared.selection.settings
     weights = weights_of(ask)
     return {
         "model": shared.selection.model,
@@ -33,7 +32,7 @@ def configuration(ask: Ask, job: ExportJob, settings: ServiceSettings) -> dict[s
         "imagery": {"scale_m": read_scale(shared), "reads": [_read(read) for read in (shared.read, *shared.also)]},
         "output": ask.output.to_dict(),
         "input_prep": ask.input_prep.to_dict(),
-        "chain": shared.input.chain_for(options).digest,
+        "chain": shared.chain.digest,
         **_made_by(ask, job, settings),
     }
 

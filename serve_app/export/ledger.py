@@ -168,7 +168,7 @@ class Ledger:
         return tuple(index for index in part.indices if index in again)
 
     def finished(self, part: Part) -> Marker | None:
-        """The marker of a part whose file has all rows that it can have; None where there is no file, or rows to come."""
+        """The marker of a part whose file has all rows that it can have; None without a file, or with rows to come."""
         marker = self.markers.get(part.number)
         return marker if marker is not None and marker.rows and not self.missing(part) else None
 

@@ -7,8 +7,8 @@ import pytest
 
 from rs_embed_core.errors import InvalidInput
 from rs_embed_core.preprocessing.finished import BlankMissing, PoolPixels
-from rs_embed_core.preprocessing.range import RejectBelow, Rescale
-from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels, ToDecibels
+from rs_embed_core.preprocessing.reject import RejectBelow, RejectDecibels, RejectNormalized
+from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, ToDecibels
 from rs_embed_core.preprocessing.time import RepeatSingle
 from rs_embed_core.preprocessing.values import (
     Clip,
@@ -17,8 +17,8 @@ from rs_embed_core.preprocessing.values import (
     FillNaN,
     MaskMissing,
     Multiply,
-    RejectNormalized,
     ReplaceNonFinite,
+    Rescale,
     Standardize,
     StandardizeFrames,
     StandardizeSeries,

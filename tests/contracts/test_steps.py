@@ -27,8 +27,8 @@ from rs_embed_core.preprocessing.fit import (
     ResizeShorterSide8Bit,
     ShrinkTo,
 )
-from rs_embed_core.preprocessing.range import RejectBelow, Rescale
-from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, RejectDecibels, ToDecibels
+from rs_embed_core.preprocessing.reject import RejectBelow, RejectDecibels, RejectNormalized
+from rs_embed_core.preprocessing.sar import DivideByPercentile, LogPower, ToDecibels
 from rs_embed_core.preprocessing.snap import NoteGroundCover, SnapToPatches, StretchUnsnapped
 from rs_embed_core.preprocessing.time import FirstFrame, RepeatSingle
 from rs_embed_core.preprocessing.values import (
@@ -38,8 +38,8 @@ from rs_embed_core.preprocessing.values import (
     FillNaN,
     MaskMissing,
     Multiply,
-    RejectNormalized,
     ReplaceNonFinite,
+    Rescale,
     Standardize,
     StandardizeFrames,
     StandardizeSeries,

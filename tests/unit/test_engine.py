@@ -56,7 +56,7 @@ def test_as_many_samples_are_read_ahead_as_a_batch_has_however_large_rois_are() 
         found = get_embeddings_batch("mosaiks", spatials=places, backend=provider.name, **how)
     assert len(found) == 24
     assert len(begun) == 24 * 4 // 16
-    assert all(reads <= 8 + 4 * forwards for forwards, reads in enumerate(begun)), begun
+    assert all(reads <= 12 + 4 * forwards for forwards, reads in enumerate(begun)), begun
 
 
 @pytest.mark.parametrize("position", [0, 3])

@@ -147,6 +147,17 @@ def test_what_a_data_array_says_is_missing_is_missing(name, dtype, nodata):
     assert np.array_equal(ours[:, 5], array[:, 5])
 
 
+def test_a_nodata_value_in_a_list_counts_and_text_is_refused():
+    array = cube().astype("int16")
+    array[:, 3, 4] = -9999
+    values = UserData(array.assign_attrs(_FillValue=np.array([-9999])), S2).resolved().values
+    assert np.isnan(values).sum() == 10
+    far = UserData(array.astype("float32").assign_attrs(_FillValue=-1.797e308), S2).resolved().values
+    assert not np.isnan(far).any()
+    with pytest.raises(InvalidInput, match="'none' missing, which is no number"):
+        UserData(array.assign_attrs(_FillValue="none"), S2).resolved()
+
+
 @pytest.mark.parametrize("dims", [("band", "x", "y"), ("band", "row", "column"), ("z", "y", "x"), ("y", "x")])
 def test_dims_that_say_nothing_are_refused(dims):
     data = pixels(10) if len(dims) == 3 else pixels(10)[0]

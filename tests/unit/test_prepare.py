@@ -105,9 +105,13 @@ def test_missing_pixels_hold_what_the_caller_asked_for(imagery, fill):
     assert ("value=3000.0" in ready.info.prep.chain) == (fill == 0.3)
 
 
-def test_a_fill_that_was_asked_for_does_not_look_normalised():
+@pytest.mark.parametrize(
+    ("model", "modality", "fill"), [("dofa", None, 1), ("mosaiks", None, -1), ("terrafm", "s1", -1), ("thor", "s1", -1)]
+)
+def test_a_fill_that_was_asked_for_is_not_what_the_pixels_are_judged_by(model, modality, fill):
     spec = InputPrepSpec.tile(tile_size=64)
-    request = planned("dofa", PointBuffer(0, 0, 640), fetch=FetchSpec(fill_value=1), input_prep=spec)
+    how = {"modality": modality, "fetch": FetchSpec(fill_value=fill), "input_prep": spec}
+    request = planned(model, PointBuffer(0, 0, 640), **how)
     valid = np.ones((1, 128, 128), np.bool_)
     valid[..., :64] = False
     assert len(prepare(chip(request, None, valid), request).samples) == 4

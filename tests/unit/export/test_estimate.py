@@ -162,6 +162,7 @@ def way(*models: object, settings: ServiceSettings | None = None, **given: objec
     [
         ({"temporal": {"year": 2021}}, "window.start"),
         ({"fetch": {"scale_m": 20}}, "imagery.scale_m"),
+        ({"fetch": {"fill_value": 0}}, "chain"),  # said, it stands before the model's own
         ({"output": {"pooling": "max"}}, "output.pooling"),
         ({"input_prep": "tile"}, "input_prep"),
         ({"workers": {"precision": "bfloat16"}}, "precision"),
