@@ -23,8 +23,8 @@ def samples_of(resolved: Plan) -> int:
 def sample_values(resolved: Plan) -> int:
     """Values of all samples of one ROI together."""
     shared = recipe(resolved.ask)
-    height, width = _input_size(resolved, shared)
-    return samples_of(resolved) * len(shared.frames) * len(shared.bands) * height * width
+    count, height, width = _inputs(resolved, shared)
+    return count * len(shared.frames) * len(shared.bands) * height * width
 
 
 def held_bytes(resolved: Plan) -> int:
@@ -41,16 +41,16 @@ def _result_values(resolved: Plan, shared: Recipe) -> int:
     if resolved.ask.output.mode == "pooled":
         return dim
     patch = shared.input.shape_for(resolved.selection.settings).patch_size
-    height, width = _input_size(resolved, shared)
-    return samples_of(resolved) * dim * math.ceil(height / patch) * math.ceil(width / patch)
+    count, height, width = _inputs(resolved, shared)
+    return count * dim * math.ceil(height / patch) * math.ceil(width / patch)
 
 
-def _input_size(resolved: Plan, shared: Recipe) -> tuple[int, int]:
-    """Pixels of one sample; a network that takes any shape gets the imagery, or the tile, as it is."""
-    grid, shape = resolved.fetch.grid, shared.input.shape_for(resolved.selection.settings)
+def _inputs(resolved: Plan, shared: Recipe) -> tuple[int, int, int]:
+    """How many samples, and the pixels of one; a network that takes any shape gets imagery or tile as it is."""
+    grid, shape, count = resolved.fetch.grid, shared.input.shape_for(resolved.selection.settings), samples_of(resolved)
     if shape.fit not in ("native", "whole"):
-        return shape.image_size, shape.image_size
-    if samples_of(resolved) == 1:
-        return grid.height, grid.width
+        return count, shape.image_size, shape.image_size
+    if count == 1:
+        return count, grid.height, grid.width
     side = resolved.ask.input_prep.tile_size or shape.tile
-    return side, side
+    return count, side, side

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from rs_embed_core.chip import Chip, FetchPlan
@@ -18,7 +18,7 @@ from rs_embed_core.providers.cache import Shelf
 from rs_embed_core.providers.calls import Tally, billed_to
 from serve_app.observe import metrics
 from serve_app.observe.measures import Count
-from serve_app.observe.outcomes import Outcome, outcomes_of
+from serve_app.observe.outcomes import outcomes_of
 from serve_app.wire.blocks import BlockItem
 
 _COUNTED: Mapping[str, tuple[Count, float]] = {  # by their name in ``Tally``, and what one of them is
@@ -31,26 +31,6 @@ type _Series = tuple[Count, tuple[str, ...]]
 """A counter and its labels."""
 
 _PAID = ("miss", "none")  # what ``cache`` says of a chip that was read: looked for in vain, or not at all
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What became of some ROIs.
-
-    Attributes:
-        outcomes: how many came out how.
-        prepare_s: time spent preparing.
-    """
-
-    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
-    prepare_s: float = 0.0
-
-    @classmethod
-    def of(cls, items: Iterable[BlockItem]) -> Reads:
-        """The sum over ROIs."""
-        items = list(items)
-        prepare_ms = sum(item.info.prepare_ms for item in items if item.info is not None)
-        return cls(outcomes_of(item.error for item in items), prepare_ms / 1e3)
 
 
 def km2(grid: Grid, inset: Inset = FULL_INSET) -> float:
@@ -79,10 +59,10 @@ def count_block(
         waits_s: for how long they waited for their turn.
     """
     items = list(items)
-    reads = Reads.of(items)
-    for (outcome, fault), number in reads.outcomes.items():
+    for (outcome, fault), number in outcomes_of(item.error for item in items).items():
         metrics.FETCH_CHIPS.add(number, provider, outcome, fault)
-    metrics.PREPARE_SECONDS.add(reads.prepare_s, model)
+    prepare_ms = sum(item.info.prepare_ms for item in items if item.info is not None)
+    metrics.PREPARE_SECONDS.add(prepare_ms / 1e3, model)
     metrics.PREPARE_SAMPLES.add(samples, model)
     for item in items:
         metrics.FETCH_SECONDS.observe(item.fetch_ms / 1e3, provider)

@@ -33,10 +33,10 @@ from rs_embed_core.providers.calls import Asking, Tally, Verdict, in_parallel
 from rs_embed_core.providers.gate import Gate, Quota
 from rs_embed_core.specs.request import Ask
 from serve_app.observe import metrics
-from serve_app.observe.fetching import Bills, Reads, count_block, km2
+from serve_app.observe.fetching import Bills, count_block, km2
 from serve_app.observe.jobs import Jobs, Watch
 from serve_app.observe.measures import Count, Level, Spread
-from serve_app.observe.outcomes import CALLERS, outcome_of
+from serve_app.observe.outcomes import CALLERS, outcome_of, outcomes_of
 from serve_app.reading import read
 from serve_app.wire.blocks import BlockItem
 from serve_app.wire.rows import Row
@@ -67,10 +67,17 @@ class Empty:
         return chip if place == "none" else marked(chip, place)
 
 
-def test_rois_are_summed_by_outcome() -> None:
-    reads = Reads.of([item(0), item(1), BlockItem(3, error=NoImagery("none."))])
-    assert reads.outcomes == {("ok", "nobody"): 2, ("no_imagery", "caller"): 1}
-    assert reads.prepare_s > 0
+def test_rois_are_summed_by_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    chips, prepared = written(monkeypatch, metrics.FETCH_CHIPS), written(monkeypatch, metrics.PREPARE_SECONDS)
+    items = [item(0), item(1), BlockItem(3, error=NoImagery("none."))]
+    assert outcomes_of(one.error for one in items) == {("ok", "nobody"): 2, ("no_imagery", "caller"): 1}
+    count_block(items, provider="gee", model="mosaiks-gaussian", samples=2)
+    assert [(labels["outcome"], labels["fault"]) for labels in chips.labels] == [
+        ("ok", "nobody"),
+        ("no_imagery", "caller"),
+    ]
+    assert chips.total == 3
+    assert prepared.total == sum(one.info.prepare_ms for one in items if one.info) / 1e3 > 0
 
 
 def test_chips_count_by_place_and_by_size_where_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
